@@ -1,0 +1,45 @@
+# Two commands do everything on a fresh machine: `make gameday` and `make test`.
+PYTHON := .venv/bin/python
+STAMP := .venv/.ready
+
+.PHONY: gameday test check format setup lock matrix bench picture clean
+
+gameday: $(STAMP) ## set up, run the default suite on the embedded stage, print the grade
+	.venv/bin/chaosgrade gameday
+
+test: $(STAMP) ## set up and run the tests
+	$(PYTHON) -m pytest -q
+
+check: $(STAMP) ## format, lint, types, tests: as CI runs them
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m mypy
+	$(PYTHON) -m pyright
+	$(PYTHON) -m pytest -q
+
+format: $(STAMP)
+	$(PYTHON) -m ruff format .
+	$(PYTHON) -m ruff check --fix .
+
+matrix: $(STAMP) ## sound template and each flaw, five runs each: prints the table
+	$(PYTHON) scripts/flaw_matrix.py --runs 5
+
+bench: $(STAMP) ## every benchmark: prints figures beside their peers
+	$(PYTHON) benchmarks/traffic.py
+	$(PYTHON) benchmarks/overhead.py
+
+picture: $(STAMP) ## the terminal picture of the README, from a real run
+	$(PYTHON) scripts/terminal_picture.py
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml requirements.lock scripts/setup
+	sh scripts/setup
+	touch $@
+
+lock: ## resolve requirements.lock anew (universal: every platform, Python 3.12 and later)
+	uv pip compile --quiet --universal --python-version 3.12 --generate-hashes --all-extras --group dev \
+	  --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
+
+clean:
+	rm -rf .venv .uv build *.egg-info .mypy_cache .ruff_cache .pytest_cache

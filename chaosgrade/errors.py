@@ -1,0 +1,58 @@
+"""What can go wrong in ways that a person can mend, each with its exit code.
+
+Every error that a user can cause ends as one line that names the value and the remedy. The command
+line prints `str(error)` and exits with `error.exit_code`; nothing else turns errors into codes.
+"""
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Exit codes of every command."""
+
+    HOLDS = 0
+    WEAKNESS = 1
+    USAGE = 2
+    INCONCLUSIVE = 3
+    HALTED = 4
+    NOT_UNDONE = 5
+
+
+class ChaosgradeError(Exception):
+    """A failure with a remedy. The message is one line."""
+
+    exit_code = Exit.USAGE
+
+
+class UsageError(ChaosgradeError):
+    """A value that somebody wrote is wrong: a name, a file, an option."""
+
+
+class TargetNotFound(ChaosgradeError):
+    """A selector matched nothing: nothing could be broken, so nothing was proven."""
+
+    exit_code = Exit.INCONCLUSIVE
+
+
+class Refused(ChaosgradeError):
+    """The guard does not allow this change here. No call was made."""
+
+
+class BlastRadiusExceeded(Refused):
+    """The change would touch more than its limits allow."""
+
+
+class AwsError(ChaosgradeError):
+    """AWS answered with an error that is not about a person's input."""
+
+    exit_code = Exit.INCONCLUSIVE
+
+    def __init__(self, message: str, *, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class NotUndone(ChaosgradeError):
+    """Something that chaosgrade changed is not as it was."""
+
+    exit_code = Exit.NOT_UNDONE

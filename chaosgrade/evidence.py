@@ -1,0 +1,118 @@
+"""Append-only records of a run: what happened, when, as observed.
+
+One JSON object a line: `{"seq": 7, "at": 1790000000.123456, "kind": "target_health", ...}`. Records
+are written before anything is concluded from them and never changed; every verdict, score and
+report is computed from them alone, so that anyone can compute it again. A torn last line, left by
+a killed process, is skipped by `read`.
+
+Kinds, with their fields (times are Unix seconds):
+
+- `run.start`: experiment, title, pattern, pillar, objectives, trial, seed, window_s, environment
+- `fault.start`: written once per run, right before the first change is sent
+- `change.applied`: change, kind, address, summary, reversible
+- `change.effect`: change, proven (bool), detail
+- `change.undone`: change, outcome, detail
+- `traffic`: start, requests = [[offset_ms, customer, outcome, latency_ms, attempts], ...]
+- `target_health`: target_group, targets = {id: {state, reason, zone}}, written when it changes
+- `group_capacity`: group, desired, in_service, by_zone = {zone: in service}, when it changes
+- `hypothesis`: when ("before" | "after"), met (bool), detail
+- `observation.end`: the observed window is over
+- `problem`: source, detail: something that should have worked did not
+- `run.end`: status ("completed" | "halted" | "aborted"), undone (bool)
+"""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from chaosgrade.clock import Clock
+
+type Json = None | bool | int | float | str | list[Any] | dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One observation."""
+
+    seq: int
+    at: float
+    kind: str
+    data: dict[str, Any]
+
+    def __getitem__(self, key: str) -> Any:
+        return self.data[key]
+
+
+class EvidenceLog:
+    """Writes records to one file, from any thread, each line flushed at once.
+
+    Args:
+        path: the file; created with its folder. An existing file is refused, not extended.
+        clock: where `at` comes from when the caller does not say.
+    """
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._seq = 0
+        self._file = path.open("x", encoding="utf-8")
+        self._listeners: list[Callable[[Record], None]] = []
+
+    def append(self, kind: str, *, at: float | None = None, **data: Json) -> Record:
+        """Write one record and return it."""
+        with self._lock:
+            record = Record(self._seq, self._clock.now() if at is None else at, kind, data)
+            self._file.write(_dump(record) + "\n")
+            self._file.flush()
+            self._seq += 1
+            listeners = tuple(self._listeners)
+        for listener in listeners:
+            listener(record)
+        return record
+
+    def listen(self, listener: Callable[[Record], None]) -> None:
+        """Call `listener` with every later record, on the thread that appends it."""
+        with self._lock:
+            self._listeners.append(listener)
+
+    def close(self) -> None:
+        """Flush and close; appending afterwards is an error."""
+        with self._lock:
+            self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def read(path: Path) -> list[Record]:
+    """All whole records of a file, in order."""
+    return list(parse(path.read_text(encoding="utf-8")))
+
+
+def parse(text: str) -> Iterator[Record]:
+    """Records of a text of JSON lines; a torn last line is skipped."""
+    for line in text.splitlines():
+        try:
+            fields = json.loads(line)
+        except json.JSONDecodeError:
+            return
+        yield Record(fields.pop("seq"), fields.pop("at"), fields.pop("kind"), fields)
+
+
+def _dump(record: Record) -> str:
+    fields = {"seq": record.seq, "at": round(record.at, 6), "kind": record.kind, **record.data}
+    return json.dumps(fields, separators=(",", ":"))
