@@ -1,0 +1,143 @@
+"""Changes of processes on instances, through AWS Systems Manager.
+
+Signals are sent by the document `AWSFIS-Run-Kill-Process`, the one that AWS FIS uses; the state is
+read with `ps` through `AWS-RunShellScript`. Source: AWS FIS User Guide, "Use Systems Manager SSM
+documents with AWS FIS".
+"""
+
+import time
+from dataclasses import dataclass
+from typing import ClassVar
+
+from chaosgrade.aws import Aws, Call, ResourceGone
+from chaosgrade.changes.model import Effect, Resource
+from chaosgrade.errors import AwsError
+from chaosgrade.evidence import Json
+
+RUNNING, STOPPED, ABSENT = "running", "stopped", "absent"
+
+_COMMAND_TIMEOUT_S = 60.0
+_READS = ("ssm:SendCommand", "ssm:GetCommandInvocation")
+_PENDING = ("Pending", "InProgress", "Delayed")
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessState:
+    """Whether a process runs or is stopped. A stopped one keeps its port open and answers nothing:
+    the hang that only a health check with a request in it can see."""
+
+    instance_id: str
+    zone: str
+    process: str
+
+    kind: ClassVar[str] = "ssm:process-state"
+    reads: ClassVar[tuple[str, ...]] = _READS
+    writes: ClassVar[tuple[str, ...]] = ("ssm:SendCommand",)
+
+    @property
+    def resource(self) -> Resource:
+        return Resource("ec2:instance", self.instance_id, self.zone)
+
+    def read(self, aws: Aws) -> Json:
+        return process_state(aws, self.instance_id, self.process)
+
+    def calls(self, aws: Aws, value: Json) -> tuple[Call, ...]:
+        return (signal_call(self.instance_id, self.process, _SIGNALS[str(value)]),)
+
+    def summary(self, value: Json) -> str:
+        verb = "stop" if value == STOPPED else "continue"
+        return f"{verb} process {self.process} on {self.instance_id} in {self.zone}"
+
+
+_SIGNALS = {STOPPED: "SIGSTOP", RUNNING: "SIGCONT"}
+
+
+@dataclass(frozen=True, slots=True)
+class KillProcess:
+    """Kill a process outright; whether anything starts it again is the system's affair."""
+
+    instance_id: str
+    zone: str
+    process: str
+    signal: str = "SIGKILL"
+
+    kind: ClassVar[str] = "ssm:kill-process"
+    reads: ClassVar[tuple[str, ...]] = _READS
+    writes: ClassVar[tuple[str, ...]] = ("ssm:SendCommand",)
+
+    @property
+    def resource(self) -> Resource:
+        return Resource("ec2:instance", self.instance_id, self.zone)
+
+    def calls(self, aws: Aws) -> tuple[Call, ...]:
+        return (signal_call(self.instance_id, self.process, self.signal),)
+
+    def effect(self, aws: Aws) -> Effect:
+        try:
+            state = process_state(aws, self.instance_id, self.process)
+        except ResourceGone:
+            return Effect(True, f"{self.instance_id} has been replaced since")
+        return Effect(state == ABSENT, f"{self.process} on {self.instance_id} is {state}")
+
+    def summary(self) -> str:
+        return f"kill process {self.process} ({self.signal}) on {self.instance_id} in {self.zone}"
+
+
+def signal_call(instance_id: str, process: str, signal: str) -> Call:
+    """The call that sends a signal to a process by name."""
+    return Call(
+        "ssm",
+        "SendCommand",
+        {
+            "DocumentName": "AWSFIS-Run-Kill-Process",
+            "InstanceIds": [instance_id],
+            "Parameters": {"ProcessName": [process], "Signal": [signal]},
+        },
+    )
+
+
+def process_state(aws: Aws, instance_id: str, process: str) -> str:
+    """"running", "stopped" or "absent".
+
+    Raises:
+        ResourceGone: Systems Manager does not know the instance (any more).
+        AwsError: the command did not finish within a minute.
+    """
+    sent = aws.send(
+        Call(
+            "ssm",
+            "SendCommand",
+            {
+                "DocumentName": "AWS-RunShellScript",
+                "InstanceIds": [instance_id],
+                "Parameters": {"commands": [f"ps -o stat= -C {process}"]},
+            },
+        )
+    )
+    invocation = Call(
+        "ssm",
+        "GetCommandInvocation",
+        {"CommandId": sent["Command"]["CommandId"], "InstanceId": instance_id},
+    )
+    deadline = time.monotonic() + _COMMAND_TIMEOUT_S
+    while True:
+        try:
+            answer = aws.send(invocation)
+        except AwsError as error:
+            # The invocation appears a moment after the command was accepted.
+            if error.code != "InvocationDoesNotExist" or time.monotonic() > deadline:
+                raise
+            answer = {"Status": "Pending"}
+        if answer["Status"] not in _PENDING:
+            break
+        if time.monotonic() > deadline:
+            raise AwsError(
+                f"ssm:GetCommandInvocation: no answer from {instance_id} within 60 s; "
+                "is its SSM agent running?",
+                code="CommandTimeout",
+            )
+        time.sleep(0.2)
+    stats = str(answer.get("StandardOutputContent", "")).split()
+    if not stats:
+        return ABSENT
+    return STOPPED if all(stat.startswith("T") for stat in stats) else RUNNING
