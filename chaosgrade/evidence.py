@@ -9,15 +9,15 @@ Kinds, with their fields (times are Unix seconds):
 
 - `run.start`: experiment, title, pattern, pillar, objectives, trial, seed, window_s, environment
 - `fault.start`: written once per run, right before the first change is sent
-- `change.applied`: change, kind, address, summary, reversible
+- `change.applied`: change (id), type, resource, zone, summary, reversible
 - `change.effect`: change, proven (bool), detail
-- `change.undone`: change, outcome, detail
+- `change.undone`: change, summary, outcome ("undone" | "conflict" | "vanished" | "unreverted"), detail
 - `traffic`: start, requests = [[offset_ms, customer, outcome, latency_ms, attempts], ...]
 - `target_health`: target_group, targets = {id: {state, reason, zone}}, written when it changes
 - `group_capacity`: group, desired, in_service, by_zone = {zone: in service}, when it changes
 - `hypothesis`: when ("before" | "after"), met (bool), detail
 - `observation.end`: the observed window is over
-- `problem`: source, detail: something that should have worked did not
+- `problem`: source, detail, exit_code: something that should have worked did not
 - `run.end`: status ("completed" | "halted" | "aborted"), undone (bool)
 """
 

@@ -5,7 +5,7 @@ Dry run is another executor (`Planner`) with the same `apply`, not a flag.
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Protocol
@@ -36,6 +36,11 @@ class Applied:
 
 class Executor(Protocol):
     """What actions hand their changes to."""
+
+    @property
+    def started_at(self) -> float | None:
+        """When the first change was about to be sent, in Unix seconds; None before that."""
+        ...
 
     def apply(self, changes: Sequence[Change]) -> list[Applied]:
         """Make the changes, or whatever this executor does instead."""
@@ -73,9 +78,13 @@ class Engine:
         self._clock = clock
         self._evidence = evidence
         self._lease_s = lease_s
-        self._started = False
+        self._started_at: float | None = None
         self._closed = False
         self._lock = threading.Lock()
+
+    @property
+    def started_at(self) -> float | None:
+        return self._started_at
 
     def apply(self, changes: Sequence[Change]) -> list[Applied]:
         """Make changes, side by side, and wait until each is visible or `EFFECT_TIMEOUT_S` is over.
@@ -134,8 +143,8 @@ class Engine:
             ids = self._journal.intend(
                 self._run, intents, lease_until=self._clock.now() + self._lease_s
             )
-            if not self._started:
-                self._started = True
+            if self._started_at is None:
+                self._started_at = self._clock.now()
                 self._record("fault.start")
             return ids
 
@@ -149,7 +158,7 @@ class Engine:
         self._record(
             "change.applied",
             change=id_,
-            kind_of_change=change.subject.kind,
+            type=change.subject.kind,
             resource=change.subject.resource.id,
             zone=change.subject.resource.zone,
             summary=change.summary,
@@ -158,11 +167,19 @@ class Engine:
 
     def _prove(self, id_: int, change: Change) -> Applied:
         deadline = time.monotonic() + EFFECT_TIMEOUT_S / self._environment.time_scale
-        effect = _until_proven(
-            lambda: _looked_at(change, self._aws), deadline, closed=lambda: self._closed
-        )
+        try:
+            effect = self._until_proven(change, deadline)
+        except ResourceGone as error:
+            effect = Effect(False, f"gone before the effect was seen: {error}")
         self._record("change.effect", change=id_, proven=effect.proven, detail=effect.detail)
         return Applied(id_, change, effect)
+
+    def _until_proven(self, change: Change, deadline: float) -> Effect:
+        while True:
+            effect = change.effect(self._aws)
+            if effect.proven or self._closed or time.monotonic() > deadline:
+                return effect
+            time.sleep(_EFFECT_POLL_S)
 
     def _record(self, kind: str, **data: object) -> None:
         if self._evidence is not None:
@@ -171,6 +188,8 @@ class Engine:
 
 class Planner:
     """Collects changes instead of making them. Sends nothing."""
+
+    started_at = None
 
     def __init__(self) -> None:
         self.changes: list[Change] = []
@@ -183,21 +202,3 @@ class Planner:
             Applied(first + n, change, Effect(False, "planned only"))
             for n, change in enumerate(changes)
         ]
-
-
-def _looked_at(change: Change, aws: Aws) -> Effect:
-    try:
-        return change.effect(aws)
-    except ResourceGone as error:
-        # A changed setting whose resource the system has replaced since: it was seen to react.
-        return Effect(change.reversible, str(error))
-
-
-def _until_proven(
-    look: Callable[[], Effect], deadline: float, *, closed: Callable[[], bool]
-) -> Effect:
-    while True:
-        effect = look()
-        if effect.proven or closed() or time.monotonic() > deadline:
-            return effect
-        time.sleep(_EFFECT_POLL_S)

@@ -1,0 +1,108 @@
+"""Which instances a fault hits: by group, tags, zone, and how many of them."""
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from chaosgrade.aws import Aws, Call
+from chaosgrade.changes.engine import Applied
+from chaosgrade.errors import TargetNotFound, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A running instance."""
+
+    id: str
+    zone: str
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Running instances of a group or with tags, and how many of them.
+
+    Args:
+        group: name of an Auto Scaling group.
+        tags: tags that an instance must all carry; `group` or `tags` is needed.
+        zone: only instances in this Availability Zone.
+        count: how many; 1 when neither `count` nor `share_percent` is given.
+        share_percent: how many of those that match, above 0 to 100, rounded up.
+
+    Raises:
+        UsageError: nothing selects, or a count or share is out of range.
+    """
+
+    group: str | None = None
+    tags: dict[str, str] | None = None
+    zone: str | None = None
+    count: int | None = None
+    share_percent: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.group and not self.tags:
+            raise UsageError("nothing is selected: name a group or tags")
+        if self.count is not None and self.share_percent is not None:
+            raise UsageError(
+                f"count {self.count} and share_percent {self.share_percent} exclude each other"
+            )
+        if self.count is not None and self.count < 1:
+            raise UsageError(f"count must be at least 1, got {self.count}")
+        if self.share_percent is not None and not 0 < self.share_percent <= 100:
+            raise UsageError(
+                f"share_percent must be above 0 and at most 100, got {self.share_percent}"
+            )
+
+    def draw(self, aws: Aws, chance: random.Random) -> list[Instance]:
+        """The instances that are hit, drawn by `chance` among those that match.
+
+        Raises:
+            TargetNotFound: nothing matches, or fewer than `count`.
+        """
+        found = sorted(self._matching(aws), key=lambda instance: instance.id)
+        if self.share_percent is not None:
+            wanted = math.ceil(len(found) * self.share_percent / 100)
+        else:
+            wanted = self.count or 1
+        if not found or len(found) < wanted:
+            raise TargetNotFound(
+                f"{len(found)} running instances match {self}, {max(wanted, 1)} wanted; "
+                "check the selector and the Region"
+            )
+        return chance.sample(found, wanted)
+
+    def __str__(self) -> str:
+        named = (("group", self.group), ("tags", self.tags), ("zone", self.zone))
+        return ", ".join(f"{name} {value}" for name, value in named if value)
+
+    def _matching(self, aws: Aws) -> Iterator[Instance]:
+        tags = dict(self.tags or {})
+        if self.group:
+            # Auto Scaling puts this tag on what it launches: one paginated call finds a group.
+            tags["aws:autoscaling:groupName"] = self.group
+        filters = [{"Name": "instance-state-name", "Values": ["running"]}]
+        filters += [{"Name": f"tag:{key}", "Values": [value]} for key, value in tags.items()]
+        if self.zone:
+            filters.append({"Name": "availability-zone", "Values": [self.zone]})
+        call = Call("ec2", "DescribeInstances", {"Filters": filters})
+        for reservation in aws.pages(call, "Reservations"):
+            for described in reservation["Instances"]:
+                yield Instance(
+                    described["InstanceId"], described["Placement"]["AvailabilityZone"]
+                )
+
+
+def outcome(chosen: Sequence[Instance], applied: Sequence[Applied]) -> list[dict[str, Any]]:
+    """What an action returns: which instance was hit by which change, and whether it is proven."""
+    return [
+        {
+            "change": done.id,
+            "instance": instance.id,
+            "zone": instance.zone,
+            "summary": done.change.summary,
+            "proven": done.effect.proven,
+            "detail": done.effect.detail,
+        }
+        for instance, done in zip(chosen, applied, strict=True)
+    ]

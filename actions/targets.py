@@ -1,0 +1,152 @@
+"""Actions on the targets of a load balancer's target group."""
+
+from typing import Any
+
+from chaoslib.types import Configuration, Secrets
+
+from chaosgrade.aws import Call
+from chaosgrade.changes.model import Change
+from chaosgrade.changes.target_registration import DEREGISTERED, REGISTERED, TargetRegistration
+from chaosgrade.errors import TargetNotFound, UsageError
+from chaosgrade.session import Session, activity
+
+__all__ = ["deregister_targets", "register_targets"]
+
+
+def deregister_targets(
+    target_group: str,
+    targets: list[str] | None = None,
+    zone: str | None = None,
+    count: int | None = None,
+    configuration: Configuration = None,
+    secrets: Secrets = None,
+) -> list[dict[str, Any]]:
+    """Take targets out of a target group. Undone by registering them again.
+
+    Arguments:
+        target_group: its name.
+        targets: ids of registered targets; without them, `count` (default 1) are drawn.
+        zone: draw only among targets in this Availability Zone.
+        count: how many to draw.
+
+    Returns: one object per target: change, target, port, summary, proven, detail.
+
+    Example:
+        ```yaml
+        type: action
+        name: deregister-a-target
+        provider:
+          type: python
+          module: chaosgrade.actions.targets
+          func: deregister_targets
+          arguments: {target_group: web, count: 1}
+        ```
+
+    Source: Elastic Load Balancing API Reference, DeregisterTargets.
+    """
+    with activity(configuration) as session:
+        if targets and (count is not None or zone):
+            raise UsageError(f"targets {targets} exclude count and zone: name them or draw them")
+        if count is not None and count < 1:
+            raise UsageError(f"count must be at least 1, got {count}")
+        arn, registered = _registered(session, target_group)
+        if targets:
+            chosen = [target for target in registered if target["id"] in targets]
+            missing = sorted(set(targets) - {str(target["id"]) for target in chosen})
+            if missing:
+                raise TargetNotFound(
+                    f"{', '.join(missing)} not registered with target group {target_group}"
+                )
+        else:
+            pool = [t for t in registered if not zone or t["zone"] == zone]
+            wanted = count or 1
+            if len(pool) < wanted:
+                where = f" in {zone}" if zone else ""
+                raise TargetNotFound(
+                    f"target group {target_group} has {len(pool)} targets{where}, {wanted} wanted"
+                )
+            chosen = session.random.sample(pool, wanted)
+        return _set_registration(session, arn, chosen, DEREGISTERED)
+
+
+def register_targets(
+    target_group: str,
+    targets: list[str],
+    port: int | None = None,
+    configuration: Configuration = None,
+    secrets: Secrets = None,
+) -> list[dict[str, Any]]:
+    """Put targets into a target group. Undone by deregistering those that were not in it.
+
+    Arguments:
+        target_group: its name.
+        targets: ids of the targets.
+        port: the port that they listen on; the group's own by default.
+
+    Returns: one object per target: change, target, port, summary, proven, detail.
+
+    Source: Elastic Load Balancing API Reference, RegisterTargets.
+    """
+    with activity(configuration) as session:
+        if not targets:
+            raise UsageError("targets is empty: name at least one target id")
+        group = _group(session, target_group)
+        chosen = [{"id": target, "port": port or group["Port"]} for target in targets]
+        return _set_registration(session, group["TargetGroupArn"], chosen, REGISTERED)
+
+
+def _group(session: Session, name: str) -> dict[str, Any]:
+    answer = session.aws.send(Call("elbv2", "DescribeTargetGroups", {"Names": [name]}))
+    group: dict[str, Any] = answer["TargetGroups"][0]
+    return group
+
+
+def _registered(session: Session, name: str) -> tuple[str, list[dict[str, Any]]]:
+    arn = _group(session, name)["TargetGroupArn"]
+    answer = session.aws.send(Call("elbv2", "DescribeTargetHealth", {"TargetGroupArn": arn}))
+    described = [
+        d for d in answer["TargetHealthDescriptions"] if d["TargetHealth"]["State"] != "draining"
+    ]
+    zones = _zones(session, [d["Target"]["Id"] for d in described])
+    return arn, sorted(
+        (
+            {
+                "id": d["Target"]["Id"],
+                "port": d["Target"]["Port"],
+                "zone": zones.get(d["Target"]["Id"]),
+            }
+            for d in described
+        ),
+        key=lambda target: str(target["id"]),
+    )
+
+
+def _zones(session: Session, ids: list[str]) -> dict[str, str]:
+    """The Availability Zone of each instance. Target health tells it only for IP targets."""
+    if not ids:
+        return {}
+    call = Call(
+        "ec2", "DescribeInstances", {"Filters": [{"Name": "instance-id", "Values": ids}]}
+    )
+    return {
+        instance["InstanceId"]: instance["Placement"]["AvailabilityZone"]
+        for reservation in session.aws.pages(call, "Reservations")
+        for instance in reservation["Instances"]
+    }
+
+
+def _set_registration(
+    session: Session, arn: str, chosen: list[dict[str, Any]], wanted: str
+) -> list[dict[str, Any]]:
+    changes = [Change(TargetRegistration(arn, str(t["id"]), int(t["port"])), wanted) for t in chosen]
+    return [
+        {
+            "change": done.id,
+            "target": target["id"],
+            "port": target["port"],
+            "summary": done.change.summary,
+            "proven": done.effect.proven,
+            "detail": done.effect.detail,
+        }
+        for target, done in zip(chosen, session.executor.apply(changes), strict=True)
+    ]

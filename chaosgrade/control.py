@@ -1,0 +1,150 @@
+"""The Chaos Toolkit control that makes an experiment a graded run.
+
+```yaml
+controls:
+  - name: chaosgrade
+    provider: {type: python, module: chaosgrade.control}
+```
+
+Chaos Toolkit swallows every exception of a control but `InterruptExecution`, so that is what a run
+that must not go on raises. At the end the journal holds the grade under `chaosgrade`.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+from chaoslib.exceptions import InterruptExecution
+from chaoslib.types import Configuration, Experiment, Hypothesis, Journal, Secrets
+
+from chaosgrade import evidence, lifeline
+from chaosgrade.errors import ChaosgradeError
+from chaosgrade.graded_run import GradedRun
+from chaosgrade.policies.grading import load_grading
+from chaosgrade.report import write_reports
+from chaosgrade.score import grade, to_json
+from chaosgrade.verdict import judge
+
+__all__ = [
+    "after_experiment_control",
+    "after_hypothesis_control",
+    "after_method_control",
+    "before_experiment_control",
+    "before_method_control",
+    "cleanup_control",
+]
+
+logger = logging.getLogger("chaostoolkit")
+
+_run: GradedRun | None = None
+_phase = "before"
+
+
+def before_experiment_control(
+    context: Experiment, configuration: Configuration = None, secrets: Secrets = None
+) -> None:
+    """Open the run. Nothing is observed or changed yet."""
+    global _run, _phase  # noqa: PLW0603 - Chaos Toolkit runs one experiment per process
+    _phase = "before"
+    if os.environ.get("CHAOSGRADE_RUN_FOLDER"):
+        # If whoever started us dies, end as if told to: undo, then exit.
+        lifeline.die_with_parent(signal.SIGTERM)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGHUP, _interrupt)
+    _run = None
+    with _interrupting():
+        _run = GradedRun(context, configuration or {})
+
+
+def after_hypothesis_control(
+    context: Hypothesis, state: dict[str, Any] | None = None, **_: Any
+) -> None:
+    """Record the steady state that was found."""
+    if _run is not None:
+        _run.hypothesis(_phase, state)
+
+
+def before_method_control(context: Experiment, **_: Any) -> None:
+    """Observe the baseline, then let the method begin."""
+    global _phase  # noqa: PLW0603 - as above
+    _phase = "during"
+    if _run is not None:
+        with _interrupting():
+            _run.observe()
+
+
+def after_method_control(context: Experiment, **_: Any) -> None:
+    """Undo nothing yet: the after-hypothesis is to see the system as the fault left it."""
+    global _phase  # noqa: PLW0603 - as above
+    _phase = "after"
+
+
+def after_experiment_control(context: Experiment, state: Journal, **_: Any) -> None:
+    """Undo, close the evidence, and put the grade into the journal."""
+    global _run  # noqa: PLW0603 - as above
+    run, _run = _run, None
+    if run is None:
+        return
+    with _undisturbed():
+        run.finish(_status(state))
+        trial = judge(evidence.read(run.evidence.path))
+        score = grade([trial], load_grading())
+        state["chaosgrade"] = {"run": run.id, "folder": str(run.place.folder), **to_json(score)}
+        if not run.place.managed:
+            journal = run.place.folder / "journal.json"
+            journal.write_text(json.dumps(state, default=str, indent=2), encoding="utf-8")
+            write_reports(run.place.folder, score, [trial])
+        logger.info("chaosgrade: evidence and reports are in %s", run.place.folder)
+
+
+def cleanup_control() -> None:
+    """The last chance: a run that is still open here is undone."""
+    global _run  # noqa: PLW0603 - as above
+    run, _run = _run, None
+    if run is not None:
+        with _undisturbed():
+            run.finish("aborted")
+
+
+def _status(journal: Journal) -> str:
+    return {"completed": "completed", "failed": "completed", "interrupted": "halted"}.get(
+        str(journal.get("status")), "aborted"
+    )
+
+
+@contextlib.contextmanager
+def _interrupting() -> Iterator[None]:
+    """Turn our errors into the one exception that stops Chaos Toolkit."""
+    try:
+        yield
+    except ChaosgradeError as error:
+        raise InterruptExecution(str(error)) from error
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Let no signal that asks us to stop interrupt the undo."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    former = {number: signal.signal(number, _note) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def _note(number: int, frame: FrameType | None) -> None:
+    logger.warning("%s noted: undoing what was changed, please wait", signal.Signals(number).name)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise InterruptExecution(f"{signal.Signals(number).name} received")

@@ -1,0 +1,212 @@
+"""One graded trial of an experiment, from its first observation to its last undo.
+
+Chaos Toolkit runs the method; this owns everything around it: observers, evidence, the changes and
+their undo. The control calls it at the right moments, whether `chaosgrade run` started Chaos
+Toolkit or a person did.
+"""
+
+import os
+import random
+import re
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from chaosgrade import session
+from chaosgrade.changes.engine import Engine
+from chaosgrade.changes.journal import Journal, State
+from chaosgrade.clock import Clock
+from chaosgrade.errors import ChaosgradeError, UsageError
+from chaosgrade.evidence import EvidenceLog
+from chaosgrade.policies.objectives import Extension, parse_extension
+from chaosgrade.probes import observers
+
+BASELINE_S = 60.0
+"""How long customers' normal experience is measured before the fault, in AWS seconds."""
+
+BASELINE_AT_LEAST_S = 3.0
+"""The same in measured seconds, so that a fast stage still sees enough requests."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a trial writes, and which one it is.
+
+    Args:
+        folder: the trial's folder; created.
+        experiment: the experiment's name.
+        trial: its number, from 1.
+        seed: what random choices are drawn from.
+        managed: whether `chaosgrade` started Chaos Toolkit and writes the reports itself.
+    """
+
+    folder: Path
+    experiment: str
+    trial: int
+    seed: int
+    managed: bool
+
+    @classmethod
+    def of(cls, experiment: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> "Place":
+        """The place that `chaosgrade run` has prepared, or a new one under `runs/`."""
+        name = environ.get("CHAOSGRADE_EXPERIMENT") or _slug(str(experiment["title"]))
+        seed = environ.get("CHAOSGRADE_SEED")
+        folder = environ.get("CHAOSGRADE_RUN_FOLDER")
+        return cls(
+            folder=Path(folder) if folder else new_folder(name),
+            experiment=name,
+            trial=int(environ.get("CHAOSGRADE_TRIAL", "1")),
+            seed=int(seed) if seed else random.randrange(2**31),
+            managed=folder is not None,
+        )
+
+
+def new_folder(name: str, parent: Path = Path("runs")) -> Path:
+    """A run folder's path: `runs/<UTC time>-<name>`, with a number behind it if that is taken."""
+    stem = f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}-{name}"
+    folder, number = parent / stem, 1
+    while folder.exists():
+        number += 1
+        folder = parent / f"{stem}-{number}"
+    return folder
+
+
+class GradedRun:
+    """A trial under way.
+
+    Args:
+        experiment: the experiment as Chaos Toolkit loaded it.
+        configuration: its resolved configuration.
+
+    Raises:
+        UsageError: the `chaosgrade` extension or an observer is wrong.
+        ChaosgradeError: AWS or the journal cannot be reached.
+    """
+
+    def __init__(self, experiment: Mapping[str, Any], configuration: Mapping[str, Any]) -> None:
+        self.place = Place.of(experiment)
+        self.id = f"{self.place.experiment}-{uuid.uuid4().hex[:12]}"
+        self._clock = Clock()
+        self.evidence = EvidenceLog(self.place.folder / "evidence.jsonl", self._clock)
+        self._engine: Engine | None = None
+        self._journal: Journal | None = None
+        self._observers: list[observers.Observer] = []
+        self._finished = False
+        try:
+            self._open(experiment, configuration)
+        except ChaosgradeError as error:
+            self.problem("start", error)
+            raise
+
+    def _open(self, experiment: Mapping[str, Any], configuration: Mapping[str, Any]) -> None:
+        extension: Extension = parse_extension(experiment)
+        observers.check(extension.observers)
+        aws = session.aws_of(configuration)
+        environment = aws.environment
+        self._environment = environment
+        self._extension = extension
+        self.evidence.append(
+            "run.start",
+            run=self.id,
+            experiment=self.place.experiment,
+            title=str(experiment["title"]),
+            pattern=extension.pattern,
+            pillar=extension.pillar,
+            objectives=[dict(objective) for objective in extension.declared],
+            window_s=extension.window_s,
+            trial=self.place.trial,
+            seed=self.place.seed,
+            environment={**asdict(environment), "parameters": dict(environment.parameters)},
+        )
+        self._journal = Journal()
+        self._journal.open_run(
+            self.id,
+            experiment=self.place.experiment,
+            environment=environment,
+            endpoint=aws.endpoint_url,
+            started=self._clock.now(),
+        )
+        self._engine = Engine(
+            aws, environment, self._journal, self.id, self._clock, evidence=self.evidence
+        )
+        self._session = session.Session(
+            aws=aws,
+            executor=self._engine,
+            random=random.Random(self.place.seed),
+            clock=self._clock,
+            evidence=self.evidence,
+            window_s=extension.window_s,
+        )
+        session.activate(self._session)
+
+    def observe(self) -> None:
+        """Start the observers and let them see the baseline.
+
+        Raises:
+            ChaosgradeError: one of them cannot observe.
+        """
+        try:
+            for observer in observers.build(self._session, self._extension.observers):
+                self._observers.append(observer)
+                observer.start()
+        except ChaosgradeError as error:
+            self.problem("observers", error)
+            raise
+        time.sleep(max(BASELINE_AT_LEAST_S, BASELINE_S / self._environment.time_scale))
+
+    def hypothesis(self, when: str, state: Mapping[str, Any] | None) -> None:
+        """Record what Chaos Toolkit found of the steady state, "before", "during" or "after"."""
+        if state is None:
+            return
+        failed = [
+            str(probe["activity"]["name"])
+            for probe in state.get("probes", [])
+            if probe.get("status") != "succeeded" or not probe.get("tolerance_met", True)
+        ]
+        self.evidence.append(
+            "hypothesis",
+            when=when,
+            met=bool(state.get("steady_state_met")),
+            detail=f"not met: {', '.join(failed)}" if failed else "",
+        )
+
+    def problem(self, source: str, error: ChaosgradeError) -> None:
+        """Record that something which should have worked did not."""
+        self.evidence.append(
+            "problem", source=source, detail=str(error), exit_code=int(error.exit_code)
+        )
+
+    def finish(self, status: str) -> bool:
+        """Stop observing, undo, close the evidence; whether everything is as it was.
+
+        Args:
+            status: "completed", "halted" or "aborted".
+        """
+        if self._finished:
+            return True
+        self._finished = True
+        session.activate(None)
+        undone = []
+        try:
+            # Undo before waiting for observers: what is broken must not wait for what watches it.
+            undone = self._engine.undo() if self._engine else []
+        finally:
+            for observer in self._observers:
+                observer.stop()
+            clean = all(result.state != State.UNREVERTED for result in undone)
+            self.evidence.append("run.end", status=status, undone=clean)
+            self.evidence.close()
+            if self._journal is not None:
+                self._journal.close()
+        return clean
+
+
+def _slug(title: str) -> str:
+    words = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+    if not words:
+        raise UsageError(f"the experiment's title {title!r} holds no letter or digit")
+    return words[:60].rstrip("-")

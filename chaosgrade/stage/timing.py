@@ -1,0 +1,39 @@
+"""How long AWS's control plane waits, in AWS seconds; the stage divides by its time scale."""
+
+HEALTH_EVALUATION_S = 30.0
+"""Between two health evaluations of an Auto Scaling group. Assumption: AWS documents none."""
+
+BALANCER_NOTICES_STATE_S = 20.0
+"""From an instance's stop or termination until Elastic Load Balancing takes its target out of use,
+unless health checks do so first. Assumption: the documented target states say that it happens
+(`Target.InvalidState`), not when."""
+
+TICK_S = 0.05
+"""Real seconds between two looks of the reconcilers at the world."""
+
+READY_TIMEOUT_S = 60.0
+"""Real seconds, beyond the scaled boot time, after which a stage that is not ready gives up."""
+
+EXIT_TIMEOUT_S = 1.0
+"""Real seconds that child processes get to leave by themselves."""
+
+
+class AwsTime:
+    """AWS seconds since the stage began.
+
+    Args:
+        scale: AWS seconds per real second.
+        started: `time.monotonic()` at the beginning.
+    """
+
+    def __init__(self, scale: float, started: float) -> None:
+        self.scale = scale
+        self._started = started
+
+    def at(self, monotonic: float) -> float:
+        """AWS seconds at a reading of `time.monotonic()`."""
+        return (monotonic - self._started) * self.scale
+
+    def real(self, aws_s: float) -> float:
+        """Real seconds that an AWS wait takes on this stage."""
+        return aws_s / self.scale
