@@ -1,0 +1,39 @@
+"""Ties a process to the one that started it: when the parent dies, however, this one is told.
+
+Linux only keeps such a promise in the kernel (`prctl(2)`, PR_SET_PDEATHSIG), so that it holds even
+when the parent is killed with SIGKILL. Elsewhere a thread watches for the change of parent.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+
+_PR_SET_PDEATHSIG = 1
+_WATCH_S = 0.5
+
+
+def die_with_parent(number: int = signal.SIGKILL) -> None:
+    """Have `number` sent to this process when its parent ends.
+
+    Call it first thing in a child, and start the child from a thread that lives as long as its
+    process: to the kernel, the thread is the parent.
+    """
+    parent = os.getppid()
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+        # The parent may have ended before the kernel was told.
+        if os.getppid() != parent:
+            os.kill(os.getpid(), number)
+        return
+    threading.Thread(target=_watch, args=(parent, number), daemon=True).start()
+
+
+def _watch(parent: int, number: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_WATCH_S)
+    os.kill(os.getpid(), number)
