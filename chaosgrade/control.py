@@ -52,9 +52,9 @@ def before_experiment_control(
     """Open the run. Nothing is observed or changed yet."""
     global _run, _phase  # noqa: PLW0603 - Chaos Toolkit runs one experiment per process
     _phase = "before"
-    if os.environ.get("CHAOSGRADE_RUN_FOLDER"):
+    if parent := os.environ.get("CHAOSGRADE_PARENT"):
         # If whoever started us dies, end as if told to: undo, then exit.
-        lifeline.die_with_parent(signal.SIGTERM)
+        lifeline.die_with_parent(signal.SIGTERM, parent=int(parent))
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGHUP, _interrupt)
     _run = None

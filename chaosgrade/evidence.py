@@ -22,8 +22,9 @@ Kinds, with their fields (times are Unix seconds):
 """
 
 import json
+import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -53,16 +54,20 @@ class EvidenceLog:
     Args:
         path: the file; created with its folder. An existing file is refused, not extended.
         clock: where `at` comes from when the caller does not say.
+        resume: go on with an existing file whose writer has died; a torn last line is cut off.
     """
 
-    def __init__(self, path: Path, clock: Clock) -> None:
+    def __init__(self, path: Path, clock: Clock, *, resume: bool = False) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._clock = clock
         self._lock = threading.Lock()
         self._seq = 0
-        self._file = path.open("x", encoding="utf-8")
-        self._listeners: list[Callable[[Record], None]] = []
+        if resume:
+            whole, _, torn = path.read_bytes().rpartition(b"\n")
+            self._seq = whole.count(b"\n") + 1 if whole else 0
+            os.truncate(path, path.stat().st_size - len(torn))
+        self._file = path.open("a" if resume else "x", encoding="utf-8")
 
     def append(self, kind: str, *, at: float | None = None, **data: Json) -> Record:
         """Write one record and return it."""
@@ -71,15 +76,7 @@ class EvidenceLog:
             self._file.write(_dump(record) + "\n")
             self._file.flush()
             self._seq += 1
-            listeners = tuple(self._listeners)
-        for listener in listeners:
-            listener(record)
         return record
-
-    def listen(self, listener: Callable[[Record], None]) -> None:
-        """Call `listener` with every later record, on the thread that appends it."""
-        with self._lock:
-            self._listeners.append(listener)
 
     def close(self) -> None:
         """Flush and close; appending afterwards is an error."""

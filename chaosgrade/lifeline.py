@@ -15,13 +15,17 @@ _PR_SET_PDEATHSIG = 1
 _WATCH_S = 0.5
 
 
-def die_with_parent(number: int = signal.SIGKILL) -> None:
+def die_with_parent(number: int = signal.SIGKILL, *, parent: int | None = None) -> None:
     """Have `number` sent to this process when its parent ends.
 
-    Call it first thing in a child, and start the child from a thread that lives as long as its
-    process: to the kernel, the thread is the parent.
+    Call it early in a child, and start the child from a thread that lives as long as its process:
+    to the kernel, the thread is the parent.
+
+    Args:
+        parent: the process id of who started this one, if the child was told: one that has ended
+            before this call is then noticed as well.
     """
-    parent = os.getppid()
+    parent = os.getppid() if parent is None else parent
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0) != 0:

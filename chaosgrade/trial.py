@@ -10,18 +10,29 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from chaosgrade import evidence
+from chaosgrade import evidence, session
+from chaosgrade.changes.engine import Engine
+from chaosgrade.changes.journal import Journal, State
+from chaosgrade.changes.undo import Undone
+from chaosgrade.clock import Clock
+from chaosgrade.errors import ChaosgradeError, Exit
 from chaosgrade.evidence import Record
 
 _POLL_S = 0.1
 _GRACE_S = 120.0
 """How long an interrupted trial may take to undo before it is killed and undone from here."""
+
+
+class NotStarted(ChaosgradeError):
+    """Chaos Toolkit itself did not get as far as the run."""
+
+    exit_code = Exit.INCONCLUSIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +45,6 @@ class Trial:
         folder: where evidence, journal and log go; created.
         number: from 1.
         seed: what its random choices are drawn from.
-        environ: environment variables of the target, such as the stage's endpoint.
     """
 
     experiment: str
@@ -42,7 +52,6 @@ class Trial:
     folder: Path
     number: int
     seed: int
-    environ: Mapping[str, str]
 
 
 class Halt:
@@ -72,9 +81,14 @@ class Halt:
 def run(trial: Trial, halt: Halt, watch: Callable[[Record], None]) -> list[Record]:
     """Run a trial to its end and return its evidence.
 
+    The target is what the AWS SDK finds in this process's environment.
+
     Args:
         halt: when requested, the trial is told to end; it undoes and does.
         watch: called with each record soon after it was written.
+
+    Raises:
+        ChaosgradeError: Chaos Toolkit ended before the run began.
     """
     trial.folder.mkdir(parents=True)
     path = trial.folder / "evidence.jsonl"
@@ -96,7 +110,7 @@ def run(trial: Trial, halt: Halt, watch: Callable[[Record], None]) -> list[Recor
             stderr=log,
             env={
                 **os.environ,
-                **trial.environ,
+                "CHAOSGRADE_PARENT": str(os.getpid()),
                 "CHAOSGRADE_RUN_FOLDER": str(trial.folder),
                 "CHAOSGRADE_EXPERIMENT": trial.experiment,
                 "CHAOSGRADE_TRIAL": str(trial.number),
@@ -112,8 +126,39 @@ def run(trial: Trial, halt: Halt, watch: Callable[[Record], None]) -> list[Recor
             if process.poll() is None:
                 process.kill()
                 process.wait()
+    if not path.exists():
+        if halt.requested:
+            return []
+        raise NotStarted(
+            f"Chaos Toolkit ended with code {process.returncode} before the run began; "
+            f"see {trial.folder / 'chaostoolkit.log'}"
+        )
+    if not any(record.kind == "run.end" for record in evidence.read(path)):
+        _undo_for(path, "halted" if halt.requested else "aborted")
     follow.catch_up()
-    return evidence.read(path) if path.exists() else []
+    return evidence.read(path)
+
+
+def _undo_for(path: Path, status: str) -> None:
+    """Undo what a process that died in mid-run has left, and close its evidence."""
+    clock = Clock()
+    start = next((r for r in evidence.read(path) if r.kind == "run.start"), None)
+    with evidence.EvidenceLog(path, clock, resume=True) as log:
+        log.append(
+            "problem",
+            source="trial",
+            detail="Chaos Toolkit died in mid-run; what it had changed was undone from the journal",
+            exit_code=int(Exit.INCONCLUSIVE),
+        )
+        undone: list[Undone] = []
+        if start is not None:
+            aws = session.aws_of(None)
+            engine = Engine(
+                aws, aws.environment, Journal(), str(start["run"]), clock, evidence=log
+            )
+            undone = engine.undo()
+        clean = all(result.state != State.UNREVERTED for result in undone)
+        log.append("run.end", status=status, undone=clean)
 
 
 def _wait(process: "subprocess.Popen[bytes]", halt: Halt, follow: "_Follower") -> None:

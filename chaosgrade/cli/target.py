@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from chaosgrade.errors import ChaosgradeError, UsageError
+from chaosgrade.errors import ChaosgradeError, Exit, UsageError
 from chaosgrade.trial import Halt
 
 TARGETS = ("stage", "localstack", "aws")
@@ -21,6 +21,8 @@ _STOP_TIMEOUT_S = 10.0
 
 class Interrupted(ChaosgradeError):
     """Somebody asked to stop before anything had begun."""
+
+    exit_code = Exit.HALTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,22 +48,31 @@ class Target:
             raise UsageError(f"--stage {self.stage_url} and --target {self.kind} exclude each other")
 
     @contextlib.contextmanager
-    def environ(self, halt: Halt) -> Iterator[Mapping[str, str]]:
-        """Environment variables that lead the AWS SDK to the target, for as long as the block.
+    def reached(self, halt: Halt) -> Iterator[None]:
+        """For the block, the AWS SDK of this process and of those that it starts finds the target.
 
         Raises:
             UsageError: the target is not there or cannot be started.
             Interrupted: `halt` was requested while a stage was starting.
         """
-        if self.kind == "aws":
-            yield {}
-        elif self.kind == "localstack":
-            yield _localstack()
-        elif self.stage_url:
-            yield _described(self.stage_url)["env"]
-        else:
-            with _private_stage(self, halt) as ready:
-                yield ready["env"]
+        with contextlib.ExitStack() as stack:
+            variables: Mapping[str, str] = {}
+            if self.kind == "localstack":
+                variables = _localstack()
+            elif self.kind == "stage" and self.stage_url:
+                variables = _described(self.stage_url)["env"]
+            elif self.kind == "stage":
+                variables = stack.enter_context(_private_stage(self, halt))["env"]
+            former = {name: os.environ.get(name) for name in variables}
+            os.environ.update(variables)
+            try:
+                yield
+            finally:
+                for name, value in former.items():
+                    if value is None:
+                        os.environ.pop(name, None)
+                    else:
+                        os.environ[name] = value
 
 
 def _described(url: str) -> dict[str, Any]:
@@ -108,7 +119,7 @@ def _private_stage(target: Target, halt: Halt) -> Iterator[dict[str, Any]]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**os.environ, "CHAOSGRADE_DIE_WITH_PARENT": "1"},
+        env={**os.environ, "CHAOSGRADE_PARENT": str(os.getpid())},
         text=True,
         start_new_session=True,  # Ctrl-C is for us: the stage goes down after the undo
     )

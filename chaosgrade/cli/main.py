@@ -1,0 +1,215 @@
+"""The commands: what can be said on the command line, and nothing of what it does."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from chaosgrade.errors import ChaosgradeError, Exit
+
+app = typer.Typer(
+    name="chaosgrade",
+    help="Break an AWS system on purpose, measure what its customers feel, undo it, and grade it.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    epilog=(
+        "Exit codes: 0 the gate holds, 1 a weakness was found, 2 usage or configuration error, "
+        "3 inconclusive, 4 halted, 5 something was not undone."
+    ),
+)
+stage_app = typer.Typer(
+    help="The embedded AWS, for other tools.", rich_markup_mode=None
+)
+app.add_typer(stage_app, name="stage")
+
+# Typer keeps click's classes under a private name; what it makes public derives from them.
+_ClickException: Any = next(k for k in typer.BadParameter.__mro__ if k.__name__ == "ClickException")
+
+_TargetKind = Annotated[
+    str, typer.Option("--target", help="Where to run: stage, localstack or aws.")
+]
+_StageUrl = Annotated[
+    str | None,
+    typer.Option("--stage", metavar="URL", help="A stage that is up; else a private one is started."),
+]
+_Template = Annotated[
+    str, typer.Option("--template", help="What a private stage is built from: a name or a file.")
+]
+_Parameters = Annotated[
+    list[str] | None,
+    typer.Option("--parameter", metavar="KEY=VALUE", help="A parameter of the template; repeatable."),
+]
+_TimeScale = Annotated[
+    float,
+    typer.Option("--time-scale", help="How many times faster AWS's waits pass on a private stage."),
+]
+_Trials = Annotated[int, typer.Option("--trials", help="How often to run each experiment.")]
+_Seed = Annotated[
+    int | None, typer.Option("--seed", help="Repeat a run's random choices; drawn when not given.")
+]
+_FailUnder = Annotated[
+    str | None,
+    typer.Option("--fail-under", metavar="GRADE", help="Exit 1 only when the grade is below this."),
+]
+_Baseline = Annotated[
+    Path | None,
+    typer.Option("--baseline", metavar="SCORE.JSON", help="Exit 1 when credibly worse than this."),
+]
+_Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+_Runs = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[RUN]...", help="Run folders; the latest under runs/ by default."),
+]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        from importlib import metadata
+
+        print(f"chaosgrade {metadata.version('chaosgrade')}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit(Exit.USAGE)
+
+
+@app.command()
+def gameday(
+    suite: Annotated[str, typer.Option("--suite", help="Which experiments to run.")] = "default",
+    target: _TargetKind = "stage",
+    stage: _StageUrl = None,
+    template: _Template = "three-tier",
+    parameter: _Parameters = None,
+    time_scale: _TimeScale = 20.0,
+    trials: _Trials = 1,
+    seed: _Seed = None,
+    fail_under: _FailUnder = None,
+    baseline: _Baseline = None,
+    as_json: _Json = False,
+) -> None:
+    """Run a suite of experiments, grade the system, write the run folder."""
+    from chaosgrade import experiment
+    from chaosgrade.cli import campaign
+    from chaosgrade.cli.target import Target
+
+    chosen = Target(target, stage, template, tuple(parameter or ()), time_scale)
+    plan = campaign.Campaign("gameday", tuple(experiment.suite(suite)), chosen, trials, seed)
+    raise typer.Exit(campaign.carry_out(plan, campaign.Gate(fail_under, baseline), as_json=as_json))
+
+
+@app.command()
+def run(
+    experiments: Annotated[
+        list[str], typer.Argument(metavar="EXPERIMENT...", help="Names or files of experiments.")
+    ],
+    target: _TargetKind = "stage",
+    stage: _StageUrl = None,
+    template: _Template = "three-tier",
+    parameter: _Parameters = None,
+    time_scale: _TimeScale = 20.0,
+    trials: _Trials = 1,
+    seed: _Seed = None,
+    fail_under: _FailUnder = None,
+    baseline: _Baseline = None,
+    as_json: _Json = False,
+) -> None:
+    """Run one or several experiments and grade what they found."""
+    from chaosgrade.cli import campaign
+    from chaosgrade.cli.target import Target
+
+    chosen = Target(target, stage, template, tuple(parameter or ()), time_scale)
+    name = Path(experiments[0]).stem if len(experiments) == 1 else "run"
+    plan = campaign.Campaign(name, tuple(experiments), chosen, trials, seed)
+    raise typer.Exit(campaign.carry_out(plan, campaign.Gate(fail_under, baseline), as_json=as_json))
+
+
+@app.command()
+def plan(
+    experiment: Annotated[str, typer.Argument(help="Name or file of an experiment.")],
+    target: _TargetKind = "stage",
+    stage: _StageUrl = None,
+    template: _Template = "three-tier",
+    parameter: _Parameters = None,
+    time_scale: _TimeScale = 20.0,
+    seed: _Seed = None,
+    as_json: _Json = False,
+) -> None:
+    """Show what an experiment would hit, change and leave irreversible. Makes no write call."""
+    from chaosgrade.cli import planning
+    from chaosgrade.cli.target import Target
+
+    chosen = Target(target, stage, template, tuple(parameter or ()), time_scale)
+    planning.show(experiment, chosen, seed, as_json=as_json)
+
+
+@app.command()
+def score(
+    runs: _Runs = None,
+    fail_under: _FailUnder = None,
+    baseline: _Baseline = None,
+    as_json: _Json = False,
+) -> None:
+    """Compute the grade of runs anew, from their evidence alone."""
+    from chaosgrade.cli import campaign, past
+
+    verdicts, folder = past.trials(runs or [])
+    gate = campaign.Gate(fail_under, baseline)
+    raise typer.Exit(campaign.present(verdicts, folder, gate, as_json=as_json))
+
+
+@app.command()
+def explain(runs: _Runs = None, as_json: _Json = False) -> None:
+    """List each lost point, worst first, with its evidence and a remedy."""
+    from chaosgrade.cli import past
+
+    verdicts, folder = past.trials(runs or [])
+    past.explain(verdicts, folder, as_json=as_json)
+
+
+@stage_app.command("up")
+def stage_up(
+    template: Annotated[str, typer.Option("--template", help="A name or a file.")] = "three-tier",
+    parameter: _Parameters = None,
+    time_scale: Annotated[
+        float, typer.Option("--time-scale", help="How many times faster AWS's waits pass.")
+    ] = 20.0,
+    port: Annotated[int, typer.Option("--port", help="Of the endpoint; 0 takes a free one.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="One line of JSON when ready.")] = False,
+) -> None:
+    """Run the embedded AWS in the foreground until interrupted."""
+    import os
+
+    from chaosgrade.cli.target import stage_command
+
+    options = ["--port", str(port), *(["--json"] if as_json else [])]
+    command = stage_command(template, tuple(parameter or ()), time_scale, *options)
+    os.execv(command[0], command)  # noqa: S606 - a fixed argument list; no shell is wanted
+
+
+def main() -> None:
+    """Run the command line; exits."""
+    try:
+        code = app(standalone_mode=False)
+    except _ClickException as error:
+        _say(error.format_message())
+        code = Exit.USAGE
+    except ChaosgradeError as error:
+        _say(str(error))
+        code = error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        _say("stopped; nothing was under way")
+        code = Exit.HALTED
+    except BrokenPipeError:
+        code = Exit.HOLDS  # whoever read our output has seen enough
+        sys.stderr.close()
+    raise SystemExit(int(code or 0))
+
+
+def _say(message: str) -> None:
+    print("chaosgrade: " + " ".join(message.split()), file=sys.stderr)

@@ -1,0 +1,49 @@
+"""Runs that are over: their trials, judged anew from the evidence."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from chaosgrade import evidence
+from chaosgrade.errors import UsageError
+from chaosgrade.verdict import TrialVerdict, judge
+
+_RUNS = Path("runs")
+
+
+def trials(runs: Sequence[str]) -> tuple[list[TrialVerdict], Path]:
+    """The trials under these run folders, and the folder to name for them.
+
+    Args:
+        runs: folders; none means the latest under `runs/`.
+
+    Raises:
+        UsageError: a folder that does not exist or holds no evidence.
+    """
+    folders = [Path(run) for run in runs] or [_latest()]
+    verdicts: list[TrialVerdict] = []
+    for folder in folders:
+        if not folder.is_dir():
+            raise UsageError(f"there is no run folder {folder}")
+        files = sorted(folder.rglob("evidence.jsonl"))
+        if not files:
+            raise UsageError(f"{folder} holds no evidence.jsonl: it is no run folder")
+        verdicts += [_judged(file) for file in files]
+    return verdicts, folders[-1]
+
+
+def _latest() -> Path:
+    folders = sorted(
+        (f for f in _RUNS.glob("*") if f.is_dir()), key=lambda folder: folder.stat().st_mtime
+    )
+    if not folders:
+        raise UsageError(
+            f"there is no run under {_RUNS.absolute()}; make one with: chaosgrade gameday"
+        )
+    return folders[-1]
+
+
+def _judged(file: Path) -> TrialVerdict:
+    try:
+        return judge(evidence.read(file))
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{file} is damaged: {type(error).__name__}: {error}") from None

@@ -1,0 +1,85 @@
+"""Tests the score itself: experiments on systems with one known flaw each, and on the sound one.
+
+`python scripts/flaw_matrix.py [--runs 5] [--json]` runs each experiment on the sound specimen and
+on each specimen that it claims to catch, every run on a stage of its own, and prints the table.
+Exit code 1 when a flaw was missed or the sound system failed even once.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from importlib import resources
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from chaosgrade.experiment import suite
+
+
+def cells() -> list[dict[str, Any]]:
+    """What is run: each experiment with the specimens that say something about it."""
+    text = (resources.files("chaosgrade.policies") / "specimens.yaml").read_text(encoding="utf-8")
+    specimens: dict[str, Any] = yaml.safe_load(text)
+    return [
+        {
+            "experiment": experiment,
+            "specimen": name,
+            "expected": "failed" if specimen["caught_by"] == experiment else "passed",
+            **specimen,
+        }
+        for experiment in suite("default")
+        for name, specimen in specimens.items()
+        if specimen["caught_by"] in (None, experiment)
+    ]
+
+
+def verdict(cell: dict[str, Any], seed: int, folder: str) -> str:
+    """One run on a fresh stage: "passed", "failed" or "inconclusive"."""
+    command = [sys.executable, "-c", "from chaosgrade.cli import main; main()", "run"]
+    command += [cell["experiment"], "--json", "--seed", str(seed), "--template", cell["template"]]
+    for key, value in cell["parameters"].items():
+        command += ["--parameter", f"{key}={value}"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if not done.stdout:
+        raise SystemExit(f"{cell['experiment']} on {cell['specimen']}: {done.stderr.strip()}")
+    score = json.loads(done.stdout)
+    return str(score["experiments"][0]["verdict"])
+
+
+def main() -> int:
+    """Run the matrix and print it."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--runs", type=int, default=5)
+    arguments.add_argument("--json", action="store_true")
+    options = arguments.parse_args()
+    console = Console(stderr=True)
+    table = Table("experiment", "specimen", "must be", "was", title=f"{options.runs} runs each")
+    rows = cells()
+    for cell in rows:
+        with tempfile.TemporaryDirectory() as folder:
+            cell["verdicts"] = []
+            for seed in range(1, options.runs + 1):
+                cell["verdicts"].append(verdict(cell, seed, folder))
+                console.print(cell["experiment"], cell["specimen"], seed, cell["verdicts"][-1])
+        right = cell["verdicts"].count(cell["expected"])
+        cell["right"] = right
+        style = "green" if right == options.runs else "red"
+        table.add_row(
+            cell["experiment"],
+            cell["specimen"],
+            cell["expected"],
+            f"[{style}]{cell['expected']} {right} of {options.runs}[/]",
+        )
+    if options.json:
+        print(json.dumps(rows, indent=2))
+    else:
+        Console().print(table)
+    return 0 if all(cell["right"] == options.runs for cell in rows) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
