@@ -47,7 +47,9 @@ def _answer_regions_from_a_table() -> None:
     """botocore reads a megabyte of endpoints per session to list Regions, and moto asks often."""
     import boto3.session
 
-    def regions(self: object, service_name: str, partition_name: str = "aws", **_: Any) -> list[str]:  # noqa: ARG001 - botocore's signature
+    def regions(
+        self: object, service_name: str, partition_name: str = "aws", **_: Any
+    ) -> list[str]:  # noqa: ARG001 - botocore's signature
         return [*REGIONS] if partition_name == "aws" else []
 
     boto3.session.Session.get_available_regions = regions

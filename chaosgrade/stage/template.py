@@ -4,6 +4,7 @@ The checks are those that AWS would make (parameters, allowed values) and one of
 every resource type must be one that it can play.
 """
 
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -51,7 +52,7 @@ class Template:
 
     Args:
         name: what it was asked for by.
-        body: its text.
+        body: its text, as JSON.
         parameters: every parameter with its effective value, as text.
     """
 
@@ -87,12 +88,13 @@ def bundled() -> tuple[str, ...]:
     return tuple(sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml")))
 
 
-def load(name: str, assignments: Sequence[str]) -> Template:
+def load(name: str, assignments: Sequence[str], region: str) -> Template:
     """Read a template and settle its parameters.
 
     Args:
         name: a bundled template's name, or a path.
         assignments: "Key=Value" texts.
+        region: where it is played.
 
     Raises:
         UsageError: no such template, malformed, unsupported, or a wrong parameter.
@@ -105,24 +107,13 @@ def load(name: str, assignments: Sequence[str]) -> Template:
         where = f" in line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "not YAML"
         raise UsageError(f"template {name} is malformed{where}: {problem}") from None
-    check_resources(name, document)
+    _check_resources(name, document)
+    # As JSON: what was checked here is what is built, whatever another reader makes of short forms.
+    body = json.dumps(_with_region(document, region), default=str)
     return Template(name, body, _parameters(name, document, assignments))
 
 
-def parse(name: str, body: str) -> None:
-    """Check a template that somebody hands to CloudFormation on a running stage.
-
-    Raises:
-        UsageError: it is malformed or needs what the stage does not have.
-    """
-    try:
-        document = yaml.load(body, Loader=_Loader)  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError as error:
-        raise UsageError(f"template {name} is malformed: {error}") from None
-    check_resources(name, document)
-
-
-def check_resources(name: str, document: object) -> None:
+def _check_resources(name: str, document: object) -> None:
     """Refuse a template that the stage cannot play.
 
     Raises:
@@ -140,9 +131,22 @@ def check_resources(name: str, document: object) -> None:
             )
 
 
+def _with_region(node: Any, region: str) -> Any:
+    """`Fn::GetAZs` of the stage's Region by name: moto does not resolve a Ref in it."""
+    if isinstance(node, dict):
+        if node.get("Fn::GetAZs") in ("", {"Ref": "AWS::Region"}):
+            return {"Fn::GetAZs": region}
+        return {key: _with_region(value, region) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_with_region(item, region) for item in node]
+    return node
+
+
 def _read(name: str) -> str:
     if name in bundled():
-        return (resources.files("chaosgrade.stage") / "templates" / f"{name}.yaml").read_text("utf-8")
+        return (resources.files("chaosgrade.stage") / "templates" / f"{name}.yaml").read_text(
+            "utf-8"
+        )
     path = Path(name)
     try:
         return path.read_text("utf-8")
@@ -157,7 +161,9 @@ def _read(name: str) -> str:
 def _parameters(name: str, document: Mapping[str, Any], given: Sequence[str]) -> dict[str, str]:
     declared: Mapping[str, Mapping[str, Any]] = document.get("Parameters") or {}
     values = {
-        key: _text(slot["Default"]) for key, slot in declared.items() if slot.get("Default") is not None
+        key: _text(slot["Default"])
+        for key, slot in declared.items()
+        if slot.get("Default") is not None
     }
     for assignment in given:
         key, equals, value = assignment.partition("=")

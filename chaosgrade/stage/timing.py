@@ -8,6 +8,9 @@ BALANCER_NOTICES_STATE_S = 20.0
 unless health checks do so first. Assumption: the documented target states say that it happens
 (`Target.InvalidState`), not when."""
 
+ADDRESS_SILENT_S = 900.0
+"""After an instance has left, its address answers nothing for this long; then it refuses."""
+
 TICK_S = 0.05
 """Real seconds between two looks of the reconcilers at the world."""
 

@@ -1,0 +1,154 @@
+"""Runs a stage in the foreground: `python -m chaosgrade.stage`."""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import uuid
+from types import FrameType
+from typing import Any, NoReturn
+
+from chaosgrade import lifeline
+from chaosgrade.errors import ChaosgradeError, UsageError
+from chaosgrade.stage import template
+from chaosgrade.stage.control_plane import ControlPlane
+from chaosgrade.stage.moto_import import import_moto
+from chaosgrade.stage.timing import READY_TIMEOUT_S, TICK_S
+from chaosgrade.stage.world import ACCOUNT
+
+REGION = "us-east-1"
+_SLOWEST, _FASTEST = 1.0, 100.0
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message)
+
+
+def _arguments(argv: list[str]) -> argparse.Namespace:
+    parser = _Parser(prog="chaosgrade stage up", description=__doc__)
+    parser.add_argument("--template", default="three-tier")
+    parser.add_argument("--parameter", action="append", default=[])
+    parser.add_argument("--time-scale", type=float, default=20.0)
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(argv)
+    if not _SLOWEST <= options.time_scale <= _FASTEST:
+        raise UsageError(
+            f"--time-scale must be from {_SLOWEST:g} to {_FASTEST:g}, got {options.time_scale:g}"
+        )
+    if not 0 <= options.port <= 65535:
+        raise UsageError(f"--port must be from 0 to 65535, got {options.port}")
+    return options
+
+
+class _Stop(Exception):
+    """Somebody asked the stage to end."""
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise _Stop
+
+
+def run(argv: list[str]) -> None:
+    """Run until told to stop.
+
+    Raises:
+        ChaosgradeError: an argument is wrong, or the stage does not come up.
+    """
+    options = _arguments(argv)
+    chosen = template.load(options.template, options.parameter, REGION)
+    plane = ControlPlane(chosen, REGION, options.time_scale)
+    try:
+        document = _come_up(plane, chosen, options)
+        _say(document, as_json=options.json)
+        while True:
+            time.sleep(TICK_S)
+            plane.tick()
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        plane.stop()
+
+
+def _come_up(
+    plane: ControlPlane, chosen: template.Template, options: argparse.Namespace
+) -> dict[str, Any]:
+    import_moto(REGION)
+    from chaosgrade.stage.endpoint import Endpoint
+
+    plane.build()
+    document: dict[str, Any] = {}
+    endpoint = Endpoint(options.port, plane.lock, plane.sync_hosts, lambda: document)
+    variables = {
+        "AWS_ENDPOINT_URL": endpoint.url,
+        "AWS_ACCESS_KEY_ID": "stage",
+        "AWS_SECRET_ACCESS_KEY": "stage",
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_REGION": REGION,
+    }
+    document.update(
+        endpoint=endpoint.url,
+        env=variables,
+        balancers=plane.balancer_urls,
+        fabric="loopback",
+        time_scale=options.time_scale,
+        template=chosen.name,
+        parameters=dict(chosen.parameters),
+        stage_id=uuid.uuid4().hex[:12],
+        region=REGION,
+        account=ACCOUNT,
+        zones=list(plane.world.zones),
+    )
+    boot_s = max((host.boot_s for host in plane.world.hosts()), default=0.0)
+    deadline = time.monotonic() + READY_TIMEOUT_S + boot_s / options.time_scale
+    plane.tick()
+    while not plane.ready():
+        if time.monotonic() > deadline:
+            raise UsageError(
+                f"template {chosen.name}: not every target became healthy within "
+                f"{READY_TIMEOUT_S:g} s; check its health check and BootSeconds"
+            )
+        time.sleep(TICK_S / 5)
+        plane.tick()
+    return document
+
+
+def _say(document: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(document), flush=True)
+        return
+    print(f"The stage is up: template {document['template']}, time ×{document['time_scale']:g},")
+    print(f"fabric {document['fabric']}. Ctrl-C ends it and everything on it.\n")
+    for name, value in document["env"].items():
+        print(f"export {name}={value}")
+    print()
+    for name, url in document["balancers"].items():
+        print(f"balancer {name}: {url}")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """The command: exits with 0 when told to stop, 2 when something was wrong."""
+    if parent := os.environ.get("CHAOSGRADE_PARENT"):
+        lifeline.die_with_parent(parent=int(parent))
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _stop)
+    threading.current_thread().name = "stage"
+    code = 0
+    try:
+        run(sys.argv[1:])
+    except _Stop:
+        pass
+    except ChaosgradeError as error:
+        print(f"chaosgrade: {error}", file=sys.stderr)
+        code = error.exit_code
+    sys.stderr.flush()
+    os._exit(code)  # request threads of a busy client must not delay the end
+
+
+if __name__ == "__main__":
+    main()

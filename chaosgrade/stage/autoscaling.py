@@ -1,0 +1,153 @@
+"""What an Auto Scaling group does next: pure rules, from what is to what should happen.
+
+Source: Amazon EC2 Auto Scaling User Guide, "Health checks for instances in an Auto Scaling group",
+"Suspend and resume processes", "Instance distribution and Availability Zone rebalancing".
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+PENDING, IN_SERVICE, TERMINATING = "Pending", "InService", "Terminating"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One instance of a group.
+
+    Args:
+        lifecycle: as DescribeAutoScalingInstances names it.
+        in_service_for_s: AWS seconds since it went into service.
+        healthy: what Auto Scaling thinks of it, also by SetInstanceHealth.
+        running: what EC2 says.
+        refused: a load balancer of the group calls it unhealthy.
+        protected: from scale-in.
+    """
+
+    instance: str
+    zone: str
+    lifecycle: str
+    in_service_for_s: float
+    healthy: bool = True
+    running: bool = True
+    refused: bool = False
+    protected: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A group as it is.
+
+    Args:
+        zones: where it may launch.
+        suspended: names of suspended processes.
+        health_type: "EC2", or "ELB", which includes it.
+        grace_s: health check grace period in AWS seconds.
+    """
+
+    name: str
+    desired: int
+    zones: tuple[str, ...]
+    suspended: frozenset[str]
+    health_type: str
+    grace_s: float
+    members: tuple[Member, ...]
+
+    def runs(self, *processes: str) -> bool:
+        """Whether none of these processes is suspended."""
+        return not self.suspended.intersection(processes)
+
+    def counted(self) -> list[Member]:
+        """Members that count towards the desired capacity."""
+        return [m for m in self.members if m.lifecycle in (PENDING, IN_SERVICE)]
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Launch one instance in a zone."""
+
+    zone: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Terminate:
+    """Take an instance out of service and terminate it."""
+
+    instance: str
+    cause: str
+
+
+def found_unhealthy(group: Group) -> dict[str, str]:
+    """Instances that a health evaluation marks unhealthy, each with the cause."""
+    if not group.runs("HealthCheck"):
+        return {}
+    found = {}
+    for member in group.members:
+        if member.lifecycle != IN_SERVICE or not member.healthy:
+            continue
+        if not member.running:
+            # The grace period does not cover an instance that EC2 says is gone.
+            found[member.instance] = "an EC2 instance status check found it not running"
+        elif (
+            group.health_type == "ELB"
+            and member.refused
+            and member.in_service_for_s >= group.grace_s
+        ):
+            found[member.instance] = "an ELB system health check failure"
+    return found
+
+
+def replaced(group: Group) -> list[Terminate]:
+    """Unhealthy instances that are to be terminated now."""
+    if not group.runs("ReplaceUnhealthy", "Terminate"):
+        return []
+    return [
+        Terminate(member.instance, "it was taken out of service as unhealthy")
+        for member in group.members
+        if member.lifecycle == IN_SERVICE and not member.healthy
+    ]
+
+
+def to_desired(group: Group) -> list[Launch | Terminate]:
+    """What brings the group to its desired capacity, spread evenly over its zones."""
+    counted = group.counted()
+    missing = group.desired - len(counted)
+    load = Counter({zone: 0 for zone in group.zones})
+    load.update(member.zone for member in counted)
+    if missing > 0:
+        return list(_launches(group, load, missing))
+    if missing < 0:
+        return list(_scale_in(group, load, -missing))
+    if group.runs("AZRebalance", "Launch", "Terminate") and len(group.zones) > 1:
+        fullest, emptiest = max(load.values()), min(load[zone] for zone in group.zones)
+        settled = all(member.lifecycle == IN_SERVICE for member in counted)
+        if settled and fullest - emptiest > 1:
+            # Launch before terminate: rebalancing must not cost capacity.
+            return [Launch(_emptiest(group.zones, load), "to rebalance Availability Zones")]
+    return []
+
+
+def _launches(group: Group, load: Counter[str], missing: int) -> Iterable[Launch]:
+    if not group.runs("Launch") or not group.zones:
+        return
+    for _ in range(missing):
+        zone = _emptiest(group.zones, load)
+        load[zone] += 1
+        yield Launch(zone, f"to reach the desired capacity of {group.desired}")
+
+
+def _scale_in(group: Group, load: Counter[str], surplus: int) -> Iterable[Terminate]:
+    if not group.runs("Terminate"):
+        return
+    candidates = [m for m in group.counted() if not m.protected and m.lifecycle == IN_SERVICE]
+    for _ in range(min(surplus, len(candidates))):
+        # The oldest instance of the fullest zone.
+        member = max(candidates, key=lambda m: (load[m.zone], m.in_service_for_s))
+        candidates.remove(member)
+        load[member.zone] -= 1
+        yield Terminate(member.instance, f"to shrink to the desired capacity of {group.desired}")
+
+
+def _emptiest(zones: tuple[str, ...], load: Counter[str]) -> str:
+    return min(zones, key=lambda zone: (load[zone], zones.index(zone)))

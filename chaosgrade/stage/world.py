@@ -1,0 +1,68 @@
+"""What the stage's control plane and the played AWS say to each other: values, no behaviour."""
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from chaosgrade.stage.ssm_documents import Invocation
+
+ACCOUNT = "123456789012"
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """An EC2 instance as the data plane needs it."""
+
+    id: str
+    state: str
+    zone: str
+    address: str
+    boot_s: float
+    """AWS seconds that it needs before its workload listens."""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetHealth:
+    """As DescribeTargetHealth tells it."""
+
+    state: str
+    reason: str | None = None
+    description: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What moto's replaced methods ask the stage.
+
+    Args:
+        instance_address: gives an address to an instance in a zone.
+        balancer_address: gives an address to a balancer.
+        target_health: of (target group ARN, target id, port).
+        draining: (id, port) of targets of a group that are being drained.
+        command: runs (document, parameters, instance id).
+        activities: scaling activities of a group, the latest first.
+    """
+
+    instance_address: Callable[[str], str]
+    balancer_address: Callable[[], str]
+    target_health: Callable[[str, str, int], TargetHealth]
+    draining: Callable[[str], list[tuple[str, int]]]
+    command: Callable[[str, Mapping[str, list[str]], str], Invocation]
+    activities: Callable[[str], list[dict[str, Any]]]
+
+
+def activity(group: str, description: str, cause: str) -> dict[str, Any]:
+    """One scaling activity, as DescribeScalingActivities gives it."""
+    now = datetime.now(UTC)
+    return {
+        "ActivityId": str(uuid.uuid4()),
+        "AutoScalingGroupName": group,
+        "Description": description,
+        "Cause": f"At {now:%Y-%m-%dT%H:%M:%SZ} {cause}",
+        "StartTime": now,
+        "EndTime": now,
+        "StatusCode": "Successful",
+        "Progress": 100,
+    }
