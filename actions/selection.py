@@ -88,9 +88,7 @@ class Selection:
         call = Call("ec2", "DescribeInstances", {"Filters": filters})
         for reservation in aws.pages(call, "Reservations"):
             for described in reservation["Instances"]:
-                yield Instance(
-                    described["InstanceId"], described["Placement"]["AvailabilityZone"]
-                )
+                yield Instance(described["InstanceId"], described["Placement"]["AvailabilityZone"])
 
 
 def outcome(chosen: Sequence[Instance], applied: Sequence[Applied]) -> list[dict[str, Any]]:

@@ -125,9 +125,7 @@ def _zones(session: Session, ids: list[str]) -> dict[str, str]:
     """The Availability Zone of each instance. Target health tells it only for IP targets."""
     if not ids:
         return {}
-    call = Call(
-        "ec2", "DescribeInstances", {"Filters": [{"Name": "instance-id", "Values": ids}]}
-    )
+    call = Call("ec2", "DescribeInstances", {"Filters": [{"Name": "instance-id", "Values": ids}]})
     return {
         instance["InstanceId"]: instance["Placement"]["AvailabilityZone"]
         for reservation in session.aws.pages(call, "Reservations")
@@ -138,7 +136,9 @@ def _zones(session: Session, ids: list[str]) -> dict[str, str]:
 def _set_registration(
     session: Session, arn: str, chosen: list[dict[str, Any]], wanted: str
 ) -> list[dict[str, Any]]:
-    changes = [Change(TargetRegistration(arn, str(t["id"]), int(t["port"])), wanted) for t in chosen]
+    changes = [
+        Change(TargetRegistration(arn, str(t["id"]), int(t["port"])), wanted) for t in chosen
+    ]
     return [
         {
             "change": done.id,

@@ -55,7 +55,8 @@ class Server(asyncio.Protocol):
         self._arrivals.append(now)
         for outage in self._outages:
             if outage.start <= now < outage.end and len(self._arrivals) % outage.every == 0:
-                return self._fail(outage, now)
+                self._fail(outage, now)
+                return
         self._transport.write(_OK)
 
     def _fail(self, outage: Outage, now: float) -> None:
@@ -65,7 +66,11 @@ class Server(asyncio.Protocol):
             self._transport.abort()
         elif outage.mode == "frozen":
             loop = asyncio.get_running_loop()
-            loop.call_later(outage.end - now, self._transport.write, _OK)
+            loop.call_later(outage.end - now, self._thaw)
+
+    def _thaw(self) -> None:
+        if not self._transport.is_closing():  # the client may have lost its patience
+            self._transport.write(_OK)
 
 
 async def serve(schedule: list[tuple[str, float, float, int]]) -> None:

@@ -95,7 +95,9 @@ class Aws:
         try:
             self._session = boto3.session.Session(region_name=region, profile_name=profile)
         except botocore.exceptions.ProfileNotFound as error:
-            raise UsageError(f"{error}; name one of your AWS profiles as aws_profile_name") from None
+            raise UsageError(
+                f"{error}; name one of your AWS profiles as aws_profile_name"
+            ) from None
         if not self._session.region_name:
             raise UsageError("no AWS Region: set AWS_REGION, or aws_region in the configuration")
         self.region: str = self._session.region_name
@@ -195,7 +197,7 @@ def _translated(call: Call, error: botocore.exceptions.ClientError) -> AwsError:
 
 def _is_loopback(url: str) -> bool:
     host = urlsplit(url).hostname or ""
-    return host == "localhost" or host == "::1" or host.startswith("127.")
+    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def _get_json(url: str) -> dict[str, Any] | None:

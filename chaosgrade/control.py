@@ -87,7 +87,7 @@ def after_method_control(context: Experiment, **_: Any) -> None:
 
 def after_experiment_control(context: Experiment, state: Journal, **_: Any) -> None:
     """Undo, close the evidence, and put the grade into the journal."""
-    global _run  # noqa: PLW0603 - as above
+    global _run
     run, _run = _run, None
     if run is None:
         return
@@ -105,7 +105,7 @@ def after_experiment_control(context: Experiment, state: Journal, **_: Any) -> N
 
 def cleanup_control() -> None:
     """The last chance: a run that is still open here is undone."""
-    global _run  # noqa: PLW0603 - as above
+    global _run
     run, _run = _run, None
     if run is not None:
         with _undisturbed():

@@ -13,7 +13,7 @@ from chaoslib.types import Discovery
 _KINDS = {"chaosgrade.actions": "action", "chaosgrade.probes": "probe"}
 
 
-def discover(discover_system: bool = True) -> Discovery:  # noqa: ARG001 - Chaos Toolkit's signature
+def discover(discover_system: bool = True) -> Discovery:
     """Discover the activities and the control of this extension."""
     result: Discovery = initialize_discovery_result(
         "chaosgrade", metadata.version("chaosgrade"), "aws"

@@ -11,7 +11,8 @@ Kinds, with their fields (times are Unix seconds):
 - `fault.start`: written once per run, right before the first change is sent
 - `change.applied`: change (id), type, resource, zone, summary, reversible
 - `change.effect`: change, proven (bool), detail
-- `change.undone`: change, summary, outcome ("undone" | "conflict" | "vanished" | "unreverted"), detail
+- `change.undone`: change, summary, detail,
+  outcome ("undone" | "conflict" | "vanished" | "unreverted")
 - `traffic`: start, requests = [[offset_ms, customer, outcome, latency_ms, attempts], ...]
 - `target_health`: target_group, targets = {id: {state, reason, zone}}, written when it changes
 - `group_capacity`: group, desired, in_service, by_zone = {zone: in service}, when it changes
@@ -32,7 +33,7 @@ from typing import Any, Self
 
 from chaosgrade.clock import Clock
 
-type Json = None | bool | int | float | str | list[Any] | dict[str, Any]
+type Json = bool | int | float | str | list[Any] | dict[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,4 +111,6 @@ def _check(path: Path, document: Mapping[str, Any]) -> None:
         control.get("provider", {}).get("module") == "chaosgrade.control"
         for control in document.get("controls", [])
     ):
-        raise UsageError(f"{path} lacks the control chaosgrade.control: without it nothing is graded")
+        raise UsageError(
+            f"{path} lacks the control chaosgrade.control: without it nothing is graded"
+        )

@@ -153,9 +153,7 @@ def _undo_for(path: Path, status: str) -> None:
         undone: list[Undone] = []
         if start is not None:
             aws = session.aws_of(None)
-            engine = Engine(
-                aws, aws.environment, Journal(), str(start["run"]), clock, evidence=log
-            )
+            engine = Engine(aws, aws.environment, Journal(), str(start["run"]), clock, evidence=log)
             undone = engine.undo()
         clean = all(result.state != State.UNREVERTED for result in undone)
         log.append("run.end", status=status, undone=clean)

@@ -47,7 +47,7 @@ def check(specifications: Sequence[Mapping[str, Any]]) -> None:
         UsageError: an unknown probe or argument, or a missing one.
     """
     for specification in specifications:
-        name = specification.get("probe")
+        name = str(specification.get("probe"))
         if name not in OBSERVERS:
             raise UsageError(
                 f"observer {name!r} is unknown; there are: {', '.join(sorted(OBSERVERS))}"

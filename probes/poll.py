@@ -21,9 +21,7 @@ class Poll:
     missing from then on, and nothing that needs them passes.
     """
 
-    def __init__(
-        self, session: Session, kind: str, look: Callable[[], dict[str, Any]]
-    ) -> None:
+    def __init__(self, session: Session, kind: str, look: Callable[[], dict[str, Any]]) -> None:
         if session.evidence is None:
             raise ValueError("an observer needs a run with evidence")
         self._evidence = session.evidence

@@ -20,6 +20,7 @@ the end of standard input (the parent is gone) and always after `deadline_s`.
 import asyncio
 import errno
 import gc
+import importlib
 import json
 import math
 import resource
@@ -33,6 +34,7 @@ import aiohttp
 from hdrh.histogram import HdrHistogram
 
 from chaosgrade.errors import UsageError
+from chaosgrade.lifeline import die_with_parent
 from chaosgrade.policies.retry import RetryPolicy
 from chaosgrade.probes.traffic_spec import TrafficSpec
 
@@ -278,24 +280,30 @@ class _Listener(asyncio.BaseProtocol):
     def __init__(self, hung_up: asyncio.Event) -> None:
         self._hung_up = hung_up
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's name
+    def connection_lost(self, exc: Exception | None) -> None:
         self._hung_up.set()
 
 
 def main() -> int:
     """Run one schedule; the exit code is 2 when its spec makes no sense."""
+    die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which tells us
     try:
-        from uvloop import new_event_loop
-    except ImportError:  # an extra: asyncio's own loop is slower, and the lateness will tell
-        from asyncio import new_event_loop
-    try:
-        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_serve())
     except UsageError as error:
         print(error, file=sys.stderr)
         return int(error.exit_code)
     return 0
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        uvloop = importlib.import_module("uvloop")
+    except ImportError:  # an extra: asyncio's own loop is slower, and the lateness will tell
+        return asyncio.new_event_loop
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
 
 
 if __name__ == "__main__":

@@ -63,7 +63,9 @@ def test_the_intent_is_on_disk_before_the_call_leaves(journal: Journal) -> None:
 def test_nothing_is_sent_when_the_intent_cannot_be_committed(journal: Journal) -> None:
     """A fault without a durable undo is refused."""
     with sqlite3.connect(journal.path) as db:
-        db.execute("CREATE TRIGGER full BEFORE INSERT ON changes BEGIN SELECT RAISE(ABORT,'full'); END")
+        db.execute(
+            "CREATE TRIGGER full BEFORE INSERT ON changes BEGIN SELECT RAISE(ABORT,'full'); END"
+        )
     aws = FakeAws({"a": 1})
     with pytest.raises(JournalError, match="CHAOSGRADE_STATE_DIR"):
         engine(aws, journal).apply([Change(Dial("a"), 2)])
@@ -169,7 +171,7 @@ def test_the_effect_is_looked_at_and_recorded(journal: Journal, tmp_path: Path) 
     with EvidenceLog(tmp_path / "evidence.jsonl", Clock()) as log:
         engine(aws, journal, log).apply([Change(Dial("a"), 2), Change(Smash("b"))])
     records = evidence.read(tmp_path / "evidence.jsonl")
-    assert [r.kind for r in records][0] == "fault.start"
+    assert records[0].kind == "fault.start"
     assert [r["proven"] for r in records if r.kind == "change.effect"] == [True, True]
     assert {r["reversible"] for r in records if r.kind == "change.applied"} == {True, False}
 

@@ -97,7 +97,7 @@ def signal_call(instance_id: str, process: str, signal: str) -> Call:
 
 
 def process_state(aws: Aws, instance_id: str, process: str) -> str:
-    """"running", "stopped" or "absent".
+    """ "running", "stopped" or "absent".
 
     Raises:
         ResourceGone: Systems Manager does not know the instance (any more).

@@ -29,7 +29,9 @@ def undo(entries: Sequence[Entry], journal: Journal, aws: Aws) -> list[Undone]:
     for entry in sorted(entries, key=lambda entry: entry.id, reverse=True):
         by_address.setdefault((entry.kind, entry.address), []).append(entry)
     with ThreadPoolExecutor(PARALLELISM) as pool:
-        groups = pool.map(lambda group: [_undo(e, journal, aws) for e in group], by_address.values())
+        groups = pool.map(
+            lambda group: [_undo(e, journal, aws) for e in group], by_address.values()
+        )
         return [undone for group in groups for undone in group]
 
 
@@ -40,7 +42,7 @@ def _undo(entry: Entry, journal: Journal, aws: Aws) -> Undone:
         state, detail = State.VANISHED, str(error)
     except ChaosgradeError as error:
         state, detail = State.UNREVERTED, str(error)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the change is not undone
+    except Exception as error:  # whatever it is, the change is not undone
         state, detail = State.UNREVERTED, f"{type(error).__name__}: {error}"
     journal.mark(entry.id, state, detail)
     return Undone(entry, state, detail)

@@ -153,10 +153,12 @@ class Live:
     def render(self) -> RenderableType:
         """The view as it is now."""
         table = Table.grid(padding=(0, 2))
-        for (name, number), state in self._rows.items():
-            if (name, number) == self._current:
-                state = Text(self._now.phase, style="bold cyan")
-            label = name if len(self._rows) == len({n for n, _ in self._rows}) else f"{name} #{number}"
+        for (name, number), past in self._rows.items():
+            under_way = (name, number) == self._current
+            state = Text(self._now.phase, style="bold cyan") if under_way else past
+            label = (
+                name if len(self._rows) == len({n for n, _ in self._rows}) else f"{name} #{number}"
+            )
             table.add_row(Text(label, style="bold"), state)
         if self._current is None:
             return table

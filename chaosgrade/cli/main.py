@@ -19,9 +19,7 @@ app = typer.Typer(
         "3 inconclusive, 4 halted, 5 something was not undone."
     ),
 )
-stage_app = typer.Typer(
-    help="The embedded AWS, for other tools.", rich_markup_mode=None
-)
+stage_app = typer.Typer(help="The embedded AWS, for other tools.", rich_markup_mode=None)
 app.add_typer(stage_app, name="stage")
 
 # Typer keeps click's classes under a private name; what it makes public derives from them.
@@ -32,14 +30,18 @@ _TargetKind = Annotated[
 ]
 _StageUrl = Annotated[
     str | None,
-    typer.Option("--stage", metavar="URL", help="A stage that is up; else a private one is started."),
+    typer.Option(
+        "--stage", metavar="URL", help="A stage that is up; else a private one is started."
+    ),
 ]
 _Template = Annotated[
     str, typer.Option("--template", help="What a private stage is built from: a name or a file.")
 ]
 _Parameters = Annotated[
     list[str] | None,
-    typer.Option("--parameter", metavar="KEY=VALUE", help="A parameter of the template; repeatable."),
+    typer.Option(
+        "--parameter", metavar="KEY=VALUE", help="A parameter of the template; repeatable."
+    ),
 ]
 _TimeScale = Annotated[
     float,

@@ -43,7 +43,9 @@ def _print(name: str, plan: Plan) -> None:
             Text(", ".join(f"{call.service}:{call.operation}" for call in change.calls)),
         )
     for action in plan.foreign:
-        table.add_row(Text(action), Text("its own affair", style="yellow"), Text("not chaosgrade's"))
+        table.add_row(
+            Text(action), Text("its own affair", style="yellow"), Text("not chaosgrade's")
+        )
     console.print(table)
     for kind, radius in plan.blast_radius.items():
         zones = f" in {', '.join(radius['zones'])}" if radius["zones"] else ""

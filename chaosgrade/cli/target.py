@@ -45,7 +45,9 @@ class Target:
         if self.kind not in TARGETS:
             raise UsageError(f"target must be one of {', '.join(TARGETS)}, got {self.kind!r}")
         if self.stage_url and self.kind != "stage":
-            raise UsageError(f"--stage {self.stage_url} and --target {self.kind} exclude each other")
+            raise UsageError(
+                f"--stage {self.stage_url} and --target {self.kind} exclude each other"
+            )
 
     @contextlib.contextmanager
     def reached(self, halt: Halt) -> Iterator[None]:

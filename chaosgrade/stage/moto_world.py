@@ -21,7 +21,7 @@ from moto.elbv2.models import (
     FakeTargetGroup,
 )
 from moto.ssm.exceptions import InvalidDocument
-from moto.ssm.models import SimpleSystemManagerBackend
+from moto.ssm.models import Command, SimpleSystemManagerBackend
 
 from chaosgrade.errors import UsageError
 from chaosgrade.stage import autoscaling
@@ -340,6 +340,11 @@ class MotoWorld:
             return command
 
         SimpleSystemManagerBackend.send_command = send_command
+        by_targets = Command._get_instance_ids_from_targets
+        # Without targets moto's empty filter would match every instance.
+        Command._get_instance_ids_from_targets = lambda command: (
+            by_targets(command) if command.targets else []
+        )
 
 
 def _invalid_instance(id_: str) -> Exception:
