@@ -74,7 +74,9 @@ def test_an_unknown_observer_is_refused(tmp_path: Path) -> None:
 def test_a_wrong_argument_of_an_observer_is_refused(tmp_path: Path) -> None:
     """Misspelt options must not be ignored."""
     extension = yaml.safe_load(shipped()["instance-kill"].read_text())["extensions"][0]
-    extension["observers"] = [{"probe": "target_health", "targetgroup": "web"}]
+    extension["observers"] = [
+        {"probe": "target_health", "target_group": "web", "targetgroup": "web"}
+    ]
     with pytest.raises(UsageError, match="targetgroup"):
         experiment.load(str(_changed(tmp_path, extensions=[extension])))
 

@@ -1,0 +1,242 @@
+"""What one trial proves: its objectives passed, failed or inconclusive, from evidence alone.
+
+The worse wins: failed, then inconclusive, then passed. Nothing passes without data, and nothing is
+concluded from a trial in which the system was ill before the fault, the fault is not proven to have
+bitten, or something that should have worked did not.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from chaosgrade.errors import Exit
+from chaosgrade.evidence import Record
+from chaosgrade.measurement import METRICS, Measurement, measure
+from chaosgrade.policies.grading import load_grading
+from chaosgrade.policies.objectives import Objective, format_value, parse_objectives
+from chaosgrade.timeline import Timeline, timeline
+
+PASSED, FAILED, INCONCLUSIVE = "passed", "failed", "inconclusive"
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectiveVerdict:
+    """One objective of one trial.
+
+    Args:
+        objective: what had to hold.
+        measurement: what was measured.
+        verdict: "passed", "failed" or "inconclusive".
+        reason: one sentence.
+    """
+
+    objective: Objective
+    measurement: Measurement
+    verdict: str
+    reason: str
+
+    @property
+    def measured(self) -> str:
+        """The figure as people write it, with its sampling error."""
+        return format_measurement(self.measurement)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that should have worked and did not."""
+
+    source: str
+    detail: str
+    exit_code: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeRecord:
+    """A change that was made.
+
+    Args:
+        proven: whether its effect was seen.
+        outcome: how its undo ended; None for a strike, or when it was not undone.
+    """
+
+    id: int
+    summary: str
+    zone: str | None
+    reversible: bool
+    proven: bool
+    detail: str
+    outcome: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TrialVerdict:
+    """Everything that one trial has shown.
+
+    Args:
+        started: Unix seconds.
+        verdict: the worst of its objectives.
+        invalid: why nothing can be concluded; empty for a valid trial.
+        measurements: every figure of `METRICS`, whether an objective asks for it or not.
+        status: "completed", "halted" or "aborted".
+        undone: whether everything is as it was.
+    """
+
+    run: str
+    experiment: str
+    title: str
+    pattern: str
+    pillar: str
+    trial: int
+    seed: int
+    window_s: float
+    environment: Mapping[str, Any]
+    started: float
+    verdict: str
+    invalid: tuple[str, ...]
+    objectives: tuple[ObjectiveVerdict, ...]
+    measurements: Mapping[str, Measurement]
+    problems: tuple[Problem, ...]
+    changes: tuple[ChangeRecord, ...]
+    status: str
+    undone: bool
+    timeline: Timeline = field(repr=False)
+
+
+def judge(records: Sequence[Record]) -> TrialVerdict:
+    """The verdict on one trial.
+
+    Args:
+        records: its evidence; a trial that broke off early has few.
+    """
+    start = next((r.data for r in records if r.kind == "run.start"), {})
+    end = next((r.data for r in records if r.kind == "run.end"), {})
+    problems = tuple(
+        Problem(r["source"], r["detail"], int(r.data.get("exit_code", Exit.INCONCLUSIVE)))
+        for r in records
+        if r.kind == "problem"
+    )
+    changes = tuple(_changes(records))
+    measurements = measure(records, METRICS)
+    status = str(end.get("status", "aborted"))
+    invalid = tuple(_invalid(records, measurements, problems, changes, status))
+    objectives = tuple(
+        _judge(objective, measurements[objective.metric], invalid)
+        for objective in parse_objectives(start.get("objectives", ()))
+    )
+    return TrialVerdict(
+        run=str(start.get("run", "")),
+        experiment=str(start.get("experiment", "unknown")),
+        title=str(start.get("title", "")),
+        pattern=str(start.get("pattern", "")),
+        pillar=str(start.get("pillar", "")),
+        trial=int(start.get("trial", 1)),
+        seed=int(start.get("seed", 0)),
+        window_s=float(start.get("window_s", 0.0)),
+        environment=start.get("environment", {}),
+        started=records[0].at if records else 0.0,
+        verdict=worst(o.verdict for o in objectives),
+        invalid=invalid,
+        objectives=objectives,
+        measurements=measurements,
+        problems=problems,
+        changes=changes,
+        status=status,
+        undone=bool(end.get("undone", not changes)),
+        timeline=timeline(records),
+    )
+
+
+def worst(verdicts: Iterable[str]) -> str:
+    """Failed over inconclusive over passed; nothing at all is inconclusive."""
+    found = set(verdicts)
+    for verdict in (FAILED, INCONCLUSIVE, PASSED):
+        if verdict in found:
+            return verdict
+    return INCONCLUSIVE
+
+
+def format_measurement(measurement: Measurement) -> str:
+    """A figure with its sampling error, such as "23 s (22–24 s)"."""
+    unit = measurement.unit
+    text = format_value(measurement.value, unit)
+    if measurement.censored and measurement.value is not None:
+        return f"more than {text}"
+    if measurement.value is None or measurement.low is None or measurement.high is None:
+        return text
+    low, high = format_value(measurement.low, unit), format_value(measurement.high, unit)
+    return text if low == high else f"{text} ({low}–{high})"
+
+
+def _invalid(
+    records: Sequence[Record],
+    measurements: Mapping[str, Measurement],
+    problems: Sequence[Problem],
+    changes: Sequence[ChangeRecord],
+    status: str,
+) -> Iterable[str]:
+    """Why nothing can be concluded, in the order in which it would have shown."""
+    for problem in problems:
+        yield f"{problem.source}: {problem.detail}"
+    unmet = [
+        r for r in records if r.kind == "hypothesis" and r["when"] == "before" and not r["met"]
+    ]
+    for record in unmet:
+        yield f"the steady state was not there before the fault: {record['detail']}"
+    if status != "completed":
+        yield f"the run was {status}"
+    if not changes:
+        yield "no fault was injected"
+        return
+    for change in changes:
+        if not change.proven:
+            yield f"the fault is not proven: {change.summary}: {change.detail}"
+    baseline = measurements["baseline_availability"].value
+    needed = load_grading().baseline_at_least
+    if baseline is not None and baseline < needed:
+        yield (
+            f"the system was ill before the fault: {format_value(baseline, 'share')} of requests "
+            f"succeeded, {format_value(needed, 'share')} are needed"
+        )
+
+
+def _judge(
+    objective: Objective, measurement: Measurement, invalid: Sequence[str]
+) -> ObjectiveVerdict:
+    value = measurement.value
+    if invalid:
+        verdict, reason = INCONCLUSIVE, invalid[0]
+    elif value is None:
+        verdict, reason = INCONCLUSIVE, measurement.reason or "no data"
+    elif objective.holds(value) and measurement.censored:
+        verdict, reason = INCONCLUSIVE, "the observation ended before the bound was reached"
+    elif objective.holds(value):
+        verdict, reason = PASSED, measurement.reason
+    else:
+        verdict, reason = FAILED, measurement.reason
+    if verdict != INCONCLUSIVE and _straddles(objective, measurement):
+        reason = " ".join(filter(None, (reason, "The bound lies within the sampling error.")))
+    return ObjectiveVerdict(objective, measurement, verdict, reason)
+
+
+def _straddles(objective: Objective, measurement: Measurement) -> bool:
+    if measurement.low is None or measurement.high is None:
+        return False
+    return objective.holds(measurement.low) != objective.holds(measurement.high)
+
+
+def _changes(records: Sequence[Record]) -> Iterable[ChangeRecord]:
+    effects = {r["change"]: r for r in records if r.kind == "change.effect"}
+    undone = {r["change"]: r["outcome"] for r in records if r.kind == "change.undone"}
+    for record in records:
+        if record.kind != "change.applied":
+            continue
+        effect = effects.get(record["change"])
+        yield ChangeRecord(
+            id=record["change"],
+            summary=record["summary"],
+            zone=record["zone"],
+            reversible=record["reversible"],
+            proven=bool(effect and effect["proven"]),
+            detail=str(effect["detail"]) if effect else "its effect was never looked at",
+            outcome=undone.get(record["change"]),
+        )
