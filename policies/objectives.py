@@ -1,4 +1,4 @@
-"""What must hold: objectives, and the `chaosgrade` extension of an experiment that declares them."""
+"""What must hold: objectives, and the extension of an experiment that declares them."""
 
 import re
 from collections.abc import Mapping, Sequence

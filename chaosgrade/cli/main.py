@@ -97,12 +97,13 @@ def gameday(
 ) -> None:
     """Run a suite of experiments, grade the system, write the run folder."""
     from chaosgrade import experiment
-    from chaosgrade.cli import campaign
+    from chaosgrade.cli.campaign import Campaign, carry_out
+    from chaosgrade.cli.gate import Gate
     from chaosgrade.cli.target import Target
 
     chosen = Target(target, stage, template, tuple(parameter or ()), time_scale)
-    plan = campaign.Campaign("gameday", tuple(experiment.suite(suite)), chosen, trials, seed)
-    raise typer.Exit(campaign.carry_out(plan, campaign.Gate(fail_under, baseline), as_json=as_json))
+    campaign = Campaign("gameday", tuple(experiment.suite(suite)), chosen, trials, seed)
+    raise typer.Exit(carry_out(campaign, Gate(fail_under, baseline), as_json=as_json))
 
 
 @app.command()
@@ -122,13 +123,14 @@ def run(
     as_json: _Json = False,
 ) -> None:
     """Run one or several experiments and grade what they found."""
-    from chaosgrade.cli import campaign
+    from chaosgrade.cli.campaign import Campaign, carry_out
+    from chaosgrade.cli.gate import Gate
     from chaosgrade.cli.target import Target
 
     chosen = Target(target, stage, template, tuple(parameter or ()), time_scale)
     name = Path(experiments[0]).stem if len(experiments) == 1 else "run"
-    plan = campaign.Campaign(name, tuple(experiments), chosen, trials, seed)
-    raise typer.Exit(campaign.carry_out(plan, campaign.Gate(fail_under, baseline), as_json=as_json))
+    campaign = Campaign(name, tuple(experiments), chosen, trials, seed)
+    raise typer.Exit(carry_out(campaign, Gate(fail_under, baseline), as_json=as_json))
 
 
 @app.command()
@@ -158,11 +160,11 @@ def score(
     as_json: _Json = False,
 ) -> None:
     """Compute the grade of runs anew, from their evidence alone."""
-    from chaosgrade.cli import campaign, past
+    from chaosgrade.cli import past
+    from chaosgrade.cli.gate import Gate, present
 
     verdicts, folder = past.trials(runs or [])
-    gate = campaign.Gate(fail_under, baseline)
-    raise typer.Exit(campaign.present(verdicts, folder, gate, as_json=as_json))
+    raise typer.Exit(present(verdicts, folder, Gate(fail_under, baseline), as_json=as_json))
 
 
 @app.command()
@@ -170,8 +172,7 @@ def explain(runs: _Runs = None, as_json: _Json = False) -> None:
     """List each lost point, worst first, with its evidence and a remedy."""
     from chaosgrade.cli import past
 
-    verdicts, folder = past.trials(runs or [])
-    past.explain(verdicts, folder, as_json=as_json)
+    past.explain(past.trials(runs or [])[0], as_json=as_json)
 
 
 @stage_app.command("up")

@@ -1,10 +1,18 @@
 """Runs that are over: their trials, judged anew from the evidence."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.console import Console
+from rich.text import Text
+
 from chaosgrade import evidence
 from chaosgrade.errors import UsageError
+from chaosgrade.policies.grading import load_grading
+from chaosgrade.report.terminal import lost_points
+from chaosgrade.report.wording import grade_lines
+from chaosgrade.score import grade, to_json
 from chaosgrade.verdict import TrialVerdict, judge
 
 _RUNS = Path("runs")
@@ -29,6 +37,23 @@ def trials(runs: Sequence[str]) -> tuple[list[TrialVerdict], Path]:
             raise UsageError(f"{folder} holds no evidence.jsonl: it is no run folder")
         verdicts += [_judged(file) for file in files]
     return verdicts, folders[-1]
+
+
+def explain(verdicts: Sequence[TrialVerdict], *, as_json: bool) -> None:
+    """Print each lost point of these trials, worst first."""
+    score = grade(verdicts, load_grading())
+    if as_json:
+        document = to_json(score)
+        kept = ("score", "grade", "coverage", "caps", "lost")
+        print(json.dumps({key: document[key] for key in kept}, indent=2))
+        return
+    console = Console(highlight=False)
+    for line in grade_lines(score):
+        console.print(Text(line))
+    console.print(lost_points(score) if score.lost else Text("No point was lost."))
+    for experiment in score.experiments:
+        for reason in experiment.invalid:
+            console.print(Text(f"{experiment.experiment}: nothing is concluded: {reason}"))
 
 
 def _latest() -> Path:

@@ -68,6 +68,7 @@ def run(argv: list[str]) -> None:
         while True:
             time.sleep(TICK_S)
             plane.tick()
+            plane.check_children()
     finally:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
@@ -82,7 +83,7 @@ def _come_up(
 
     plane.build()
     document: dict[str, Any] = {}
-    endpoint = Endpoint(options.port, plane.lock, plane.sync_hosts, lambda: document)
+    endpoint = Endpoint(options.port, plane.lock, plane.follow, lambda: document)
     variables = {
         "AWS_ENDPOINT_URL": endpoint.url,
         "AWS_ACCESS_KEY_ID": "stage",
@@ -135,6 +136,8 @@ def main() -> None:
     """The command: exits with 0 when told to stop, 2 when something was wrong."""
     if parent := os.environ.get("CHAOSGRADE_PARENT"):
         lifeline.die_with_parent(parent=int(parent))
+    elif os.environ.get("CHAOSGRADE_DIE_WITH_PARENT") == "1":
+        lifeline.die_with_parent()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
     threading.current_thread().name = "stage"

@@ -4,9 +4,13 @@ Source: Amazon EC2 Auto Scaling User Guide, "Health checks for instances in an A
 "Suspend and resume processes", "Instance distribution and Availability Zone rebalancing".
 """
 
+import uuid
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from chaosgrade.stage.world import Activity
 
 PENDING, IN_SERVICE, TERMINATING = "Pending", "InService", "Terminating"
 
@@ -78,6 +82,18 @@ class Terminate:
     cause: str
 
 
+type Decision = Launch | Terminate
+
+
+def decide(group: Group) -> list[Decision]:
+    """Everything that the group does now.
+
+    An unhealthy instance leaves at once and no longer counts, so that its replacement is launched
+    with the next decision: termination does not wait for the launch, nor the launch for it.
+    """
+    return [*replaced(group), *to_desired(group)]
+
+
 def found_unhealthy(group: Group) -> dict[str, str]:
     """Instances that a health evaluation marks unhealthy, each with the cause."""
     if not group.runs("HealthCheck"):
@@ -109,7 +125,7 @@ def replaced(group: Group) -> list[Terminate]:
     ]
 
 
-def to_desired(group: Group) -> list[Launch | Terminate]:
+def to_desired(group: Group) -> list[Decision]:
     """What brings the group to its desired capacity, spread evenly over its zones."""
     counted = group.counted()
     missing = group.desired - len(counted)
@@ -151,3 +167,24 @@ def _scale_in(group: Group, load: Counter[str], surplus: int) -> Iterable[Termin
 
 def _emptiest(zones: tuple[str, ...], load: Counter[str]) -> str:
     return min(zones, key=lambda zone: (load[zone], zones.index(zone)))
+
+
+def activity(group: str, description: str, cause: str, failure: str | None) -> Activity:
+    """One scaling activity that ends now.
+
+    Args:
+        failure: why it failed, if it did.
+    """
+    now = datetime.now(UTC)
+    done: Activity = {
+        "ActivityId": str(uuid.uuid4()),
+        "AutoScalingGroupName": group,
+        "Description": description,
+        "Cause": f"At {now:%Y-%m-%dT%H:%M:%SZ} {cause}",
+        "StartTime": now,
+        "EndTime": now,
+        "StatusCode": "Failed" if failure else "Successful",
+        "StatusMessage": failure or "",
+        "Progress": 100,
+    }
+    return done

@@ -18,23 +18,36 @@ Protocol HTTP is an application load balancer, TCP a network load balancer.
 """
 
 import asyncio
+import gc
 import signal
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from chaosgrade import lifeline
+from chaosgrade.stage import event_loop
 from chaosgrade.stage.lines import Events, LineBuffer
-from chaosgrade.stage.proxy import Downstream, Splice
+from chaosgrade.stage.proxy import Connection, Downstream
+from chaosgrade.stage.splice import Splice
 from chaosgrade.stage.target_groups import RegisteredTarget, TargetGroup
 
 
 @dataclass(frozen=True, slots=True)
-class _Listener:
+class _Route:
+    """What stands behind an address."""
+
     name: str
-    host: str
-    port: int
     protocol: str
+    target_group: str
+
+
+@dataclass(slots=True)
+class _Door:
+    """An address that is listened on, and who has come in."""
+
+    route: _Route
+    server: asyncio.Server | None = None
+    clients: set[Connection] = field(default_factory=set)
 
 
 class Balancer:
@@ -43,62 +56,62 @@ class Balancer:
     def __init__(self, events: Events) -> None:
         self._events = events
         self._groups: dict[str, TargetGroup] = {}
-        self._routes: dict[_Listener, str] = {}
-        self._servers: dict[_Listener, asyncio.Server] = {}
+        self._doors: dict[tuple[str, int], _Door] = {}
 
-    async def configure(self, order: dict[str, Any]) -> None:
-        """Take over the wanted state."""
+    async def configure(self, order: Mapping[str, Any]) -> None:
+        """Take over the wanted state; what has not changed goes on undisturbed."""
         scale = float(order["time_scale"])
-        wanted_groups = {fields["arn"]: fields for fields in order["target_groups"]}
-        for arn in self._groups.keys() - wanted_groups.keys():
+        groups = {fields["arn"]: fields for fields in order["target_groups"]}
+        for arn in self._groups.keys() - groups.keys():
             self._groups.pop(arn).close()
-        for arn, fields in wanted_groups.items():
-            group = self._groups.setdefault(arn, TargetGroup(arn, self._events))
-            group.configure(fields, scale)
-        wanted = {
-            _Listener(b["name"], b["host"], b["port"], b["protocol"]): b["target_group"]
+        for arn, fields in groups.items():
+            if arn not in self._groups:
+                self._groups[arn] = TargetGroup(arn, self._events)
+            self._groups[arn].configure(fields, scale)
+        routes = {
+            (b["host"], int(b["port"])): _Route(b["name"], b["protocol"], b["target_group"])
             for b in order["balancers"]
         }
-        self._routes = wanted
-        for listener in self._servers.keys() - wanted.keys():
-            self._servers.pop(listener).close()
-        for listener in wanted.keys() - self._servers.keys():
-            await self._listen(listener)
+        for address in self._doors.keys() - routes.keys():
+            _close(self._doors.pop(address))
+        for address, route in routes.items():
+            await self._open(address, route)
 
-    async def _listen(self, listener: _Listener) -> None:
-        connection: Callable[[], asyncio.Protocol]
-        if listener.protocol == "HTTP":
-            connection = lambda: Downstream(lambda: self._choose(listener))  # noqa: E731
-        else:
-            connection = lambda: Splice(lambda: self._choose(listener))  # noqa: E731
-        try:
-            self._servers[listener] = await asyncio.get_running_loop().create_server(
-                connection, listener.host, listener.port, backlog=1024
-            )
-        except OSError as error:
-            self._events.emit("error", name=listener.name, detail=str(error))
+    async def _open(self, address: tuple[str, int], route: _Route) -> None:
+        host, port = address
+        door = self._doors.get(address)
+        if door is None:
+            door = _Door(route)
+            try:
+                door.server = await asyncio.get_running_loop().create_server(
+                    lambda: self._enter(door), host, port, backlog=1024
+                )
+            except OSError as error:
+                self._events.emit("error", name=route.name, detail=error.strerror or str(error))
+                return
+            self._doors[address] = door
+        elif door.route.name == route.name:
+            door.route = route
             return
-        self._events.emit(
-            "listening", name=listener.name, host=listener.host, port=listener.port
-        )
+        door.route = route
+        self._events.emit("listening", name=route.name, host=host, port=port)
 
-    def _choose(self, listener: _Listener) -> RegisteredTarget | None:
-        group = self._groups.get(self._routes.get(listener, ""))
-        return group.choose() if group else None
+    def _enter(self, door: _Door) -> asyncio.Protocol:
+        def choose() -> RegisteredTarget | None:
+            group = self._groups.get(door.route.target_group)
+            return group.choose() if group else None
+
+        if door.route.protocol == "TCP":
+            return Splice(choose, door.clients)
+        return Downstream(choose, door.clients)
 
 
-async def serve() -> None:
-    """Take orders until the end of standard input."""
-    loop = asyncio.get_running_loop()
-    events = Events()
-    balancer = Balancer(events)
-    orders = asyncio.StreamReader()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), _Stdin())
-    events.emit("ready")
-    buffer = LineBuffer()
-    while chunk := await orders.read(1 << 16):
-        for order in buffer.feed(chunk):
-            await balancer.configure(order)
+def _close(door: _Door) -> None:
+    """A load balancer that is deleted drops its clients."""
+    if door.server is not None:
+        door.server.close()
+    for client in list(door.clients):
+        client.abort()
 
 
 class _Stdin:
@@ -111,18 +124,29 @@ class _Stdin:
         return
 
 
+async def serve() -> None:
+    """Take orders until the end of standard input."""
+    events = Events()
+    balancer = Balancer(events)
+    orders = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(orders), _Stdin()
+    )
+    events.emit("ready")
+    buffer = LineBuffer()
+    while chunk := await orders.read(1 << 16):
+        for order in buffer.feed(chunk):
+            await balancer.configure(order)
+
+
 def main() -> None:
     """Run as a child of the stage."""
     lifeline.die_with_parent()
     lifeline.name_process("stage-balancer")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the end of standard input is the word to leave
-    try:
-        from uvloop import new_event_loop
-    except ImportError:
-        new_event_loop = asyncio.new_event_loop  # type: ignore[assignment]  # the same, slower
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        runner.run(serve())
+    gc.freeze()  # the collector need not look at what is imported
+    event_loop.run(serve())
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The stage's child processes: orders down, events up, both as JSON lines."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -69,12 +70,16 @@ class Child:
         finally:
             del self._replies[number]
 
-    def stop(self) -> None:
-        """Let it leave, with everything that it started."""
+    def close(self) -> None:
+        """Tell it to leave, with everything that it started."""
         stdin = self._process.stdin
         assert stdin is not None  # noqa: S101 - it was asked for above
-        with self._write_lock:
+        with self._write_lock, contextlib.suppress(BrokenPipeError):
             stdin.close()
+
+    def stop(self) -> None:
+        """Tell it to leave and wait for that."""
+        self.close()
         try:
             self._process.wait(EXIT_TIMEOUT_S)
         except subprocess.TimeoutExpired:

@@ -34,7 +34,7 @@ class _Handler(MotoRequestHandler):
         # acknowledgement.
         self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - werkzeug's name
+    def log(self, type: str, message: str, *args: Any) -> None:
         return
 
 
@@ -76,7 +76,9 @@ class Endpoint:
         """One request."""
         if environ["PATH_INFO"] == DESCRIPTION_PATH:
             body = json.dumps(self._description()).encode()
-            start("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+            start(
+                "200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+            )
             return [body]
         length = int(environ.get("CONTENT_LENGTH") or 0)
         sent = environ["wsgi.input"].read(length) if length else b""

@@ -6,6 +6,7 @@ target groups" and "Target health status".
 
 from dataclasses import dataclass, replace
 
+# As DescribeTargetHealth names them (Elastic Load Balancing API Reference, "TargetHealth").
 INITIAL, HEALTHY, UNHEALTHY = "initial", "healthy", "unhealthy"
 REGISTERING = "Elb.InitialHealthChecking"
 TIMEOUT = "Target.Timeout"
@@ -58,9 +59,7 @@ def after(health: Health, result: Result, *, healthy: int, unhealthy: int) -> He
         if health.state == UNHEALTHY and health.streak + 1 < needed:
             return replace(health, streak=health.streak + 1)
         return Health(HEALTHY, None, None)
-    if health.state == UNHEALTHY:
-        return Health(UNHEALTHY, result.reason, result.description)
-    if health.streak + 1 < unhealthy:
+    if health.state != UNHEALTHY and health.streak + 1 < unhealthy:
         return replace(health, streak=health.streak + 1)
     return Health(UNHEALTHY, result.reason, result.description)
 

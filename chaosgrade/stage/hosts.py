@@ -1,7 +1,8 @@
 """The instances of the stage: `python -m chaosgrade.stage.hosts` forks one process for each.
 
 One process imports the workload once and forks it for every instance, which takes milliseconds.
-Orders come as JSON lines on standard input, events go out on standard output:
+Orders come as JSON lines on standard input, events go out on standard output; times are measured
+seconds:
 
     {"op": "launch", "instance", "host", "port", "workload", "boot_s", "environment"}
     {"op": "signal", "id", "instance", "process", "signal"}    {"op": "state", "id", "instance", "process"}
@@ -13,35 +14,35 @@ Orders come as JSON lines on standard input, events go out on standard output:
 
 A killed process leaves its port closed: connecting is refused. A terminated or stopped instance
 leaves its address silent: connecting hangs. At the end of standard input everything is killed.
-"""
+"""  # noqa: E501 - the orders, one column each
 
-import asyncio
 import gc
 import os
 import selectors
 import signal
 import sys
-import time
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 from chaosgrade import lifeline
+from chaosgrade.stage import instance_process
 from chaosgrade.stage.fabric import Fabric, Loopback
 from chaosgrade.stage.lines import Events, LineBuffer
-from chaosgrade.stage.workload import web
 
-_WORKLOADS = {"web": web.serve}
+_ORDERS, _CHILDREN = "orders", "children"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Instance:
+    name: str
     host: str
     port: int
     workload: str
     pid: int
+    """0 when its process has ended."""
     ready: int | None
     """Read end of a pipe on which the process says that it listens."""
-    leaving: bool = False
+    gone: bool = False
     """Terminated or stopped from outside, not dead by itself."""
 
 
@@ -65,25 +66,25 @@ class Hosts:
         signal.signal(signal.SIGCHLD, lambda *_: None)
 
     def run(self) -> None:
-        """Take orders until the end of standard input."""
+        """Take orders until the end of standard input, then kill every instance."""
         buffer = LineBuffer()
-        self._selector.register(0, selectors.EVENT_READ, "orders")
-        self._selector.register(self._wakeup, selectors.EVENT_READ, "children")
+        self._selector.register(0, selectors.EVENT_READ, _ORDERS)
+        self._selector.register(self._wakeup, selectors.EVENT_READ, _CHILDREN)
         self._events.emit("ready")
         while True:
             for key, _ in self._selector.select():
-                if key.data == "orders":
+                if key.data == _ORDERS:
                     chunk = os.read(0, 65536)
                     if not chunk:
                         self._kill_all()
                         return
                     for order in buffer.feed(chunk):
                         self._obey(order)
-                elif key.data == "children":
+                elif key.data == _CHILDREN:
                     os.read(self._wakeup, 4096)
                     self._reap()
                 else:
-                    self._listening(key.data)
+                    self._listening(key.data, key.fd)
 
     def _obey(self, order: dict[str, Any]) -> None:
         name = order["instance"]
@@ -98,61 +99,30 @@ class Hosts:
                 self._silence(name)
                 if instance := self._instances.pop(name, None):
                     self._fabric.attach(instance.host, instance.port)
+            case unknown:
+                raise ValueError(f"no order {unknown}")
 
     def _launch(self, name: str, order: dict[str, Any]) -> None:
-        host, port = str(order["host"]), int(order["port"])
-        self._fabric.attach(host, port)
-        ready, told = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            self._become(order, told)
-        os.close(told)
-        self._instances[name] = _Instance(host, port, order["workload"], pid, ready)
-        self._selector.register(ready, selectors.EVENT_READ, name)
-
-    def _become(self, order: dict[str, Any], told: int) -> NoReturn:
-        """The child's life."""
-        code = 1
-        try:
-            parent = os.getppid()
-            lifeline.die_with_parent(parent=parent)
-            os.setsid()
-            lifeline.name_process(order["workload"])
-            signal.set_wakeup_fd(-1)
-            for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                signal.signal(number, signal.SIG_DFL)
-            nowhere = os.open(os.devnull, os.O_RDWR)
-            os.dup2(nowhere, 0)
-            os.dup2(nowhere, 1)
-            keep = {0, 1, 2, told}
-            for descriptor in {int(fd) for fd in os.listdir("/dev/fd")} - keep:
-                try:
-                    os.close(descriptor)
-                except OSError:
-                    continue  # the one that listed them
-            time.sleep(float(order["boot_s"]))
-            serve = _WORKLOADS[order["workload"]]
-            asyncio.run(
-                serve(
-                    order["host"],
-                    int(order["port"]),
-                    order["environment"],
-                    lambda: (os.write(told, b"!"), os.close(told))[1],
-                )
-            )
-        except BaseException as error:  # noqa: BLE001 - a child must never return into the parent
-            print(f"instance {order['instance']}: {error}", file=sys.stderr)
-        finally:
-            os._exit(code)
-
-    def _listening(self, name: str) -> None:
-        instance = self._instances[name]
-        if instance.ready is None:
+        if (known := self._instances.get(name)) and known.pid:
+            print(f"stage: {name} runs already as process {known.pid}", file=sys.stderr)
             return
-        said = os.read(instance.ready, 1)
+        workload, host, port = order["workload"], order["host"], int(order["port"])
+        if known:
+            self._fabric.attach(known.host, known.port)
+        pid, ready = instance_process.spawn(
+            workload, host, port, order["environment"], float(order["boot_s"])
+        )
+        instance = _Instance(name, host, port, workload, pid, ready)
+        self._instances[name] = instance
+        self._selector.register(ready, selectors.EVENT_READ, instance)
+
+    def _listening(self, instance: _Instance, pipe: int) -> None:
+        if instance.ready != pipe:
+            return  # it ended while this was on its way
+        said = os.read(pipe, 1)
         self._forget_pipe(instance)
         if said:
-            self._events.emit("started", instance=name, pid=instance.pid)
+            self._events.emit("started", instance=instance.name, pid=instance.pid)
 
     def _forget_pipe(self, instance: _Instance) -> None:
         if instance.ready is not None:
@@ -161,90 +131,60 @@ class Hosts:
             instance.ready = None
 
     def _reap(self) -> None:
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            for name, instance in self._instances.items():
-                if instance.pid == pid:
-                    self._buried(name, instance, os.waitstatus_to_exitcode(status))
-
-    def _buried(self, name: str, instance: _Instance, code: int) -> None:
-        self._forget_pipe(instance)
-        instance.pid = 0
-        if instance.leaving:
-            self._fabric.vanish(instance.host, instance.port)
-            self._events.emit("terminated", instance=name)
-        else:
-            self._events.emit("exited", instance=name, code=code)
+        """Bury processes that ended by themselves or by a signal."""
+        for instance in list(self._instances.values()):
+            if instance.pid:
+                pid, status = os.waitpid(instance.pid, os.WNOHANG)
+                if pid:
+                    self._forget_pipe(instance)
+                    instance.pid = 0
+                    code = os.waitstatus_to_exitcode(status)
+                    self._events.emit("exited", instance=instance.name, code=code)
 
     def _silence(self, name: str) -> None:
+        """The machine is gone: first the network forgets it, then its process dies."""
         instance = self._instances.get(name)
-        if instance is None or instance.leaving:
+        if instance is None or instance.gone:
             return
-        instance.leaving = True
-        if not instance.pid:
-            self._fabric.vanish(instance.host, instance.port)
-            self._events.emit("terminated", instance=name)
-            return
-        os.kill(instance.pid, signal.SIGKILL)
-        # Waited for here, so that no later order finds it half dead.
-        _, status = os.waitpid(instance.pid, 0)
-        self._buried(name, instance, os.waitstatus_to_exitcode(status))
+        instance.gone = True
+        self._fabric.vanish(instance.host, instance.port)
+        if instance.pid:
+            os.kill(instance.pid, signal.SIGKILL)
+            # Waited for here, so that no later order finds it half dead.
+            os.waitpid(instance.pid, 0)
+            self._forget_pipe(instance)
+            instance.pid = 0
+        self._events.emit("terminated", instance=name)
 
     def _reply(self, order: dict[str, Any]) -> None:
         instance = self._instances.get(order["instance"])
-        error: str | None = None
-        if instance is None or instance.leaving:
-            self._events.emit(
-                "reply", id=order["id"], ok=False, state="absent", stat="",
-                error=f"{order['instance']} is not running",
-            )  # fmt: skip
-            return
-        lives = instance.pid != 0 and order["process"] == instance.workload
-        if order["op"] == "signal":
-            if lives:
-                error = _send(instance.pid, str(order["signal"]))
-            else:
-                error = f"no process {order['process']}"
-        stat = _stat(instance.pid) if lives else ""
+        error, stat = None, ""
+        if instance is None or instance.gone:
+            error = f"{order['instance']} is not running"
+        else:
+            lives = instance.pid != 0 and order["process"] == instance.workload
+            if order["op"] == "signal":
+                if lives:
+                    error = instance_process.send(instance.pid, str(order["signal"]))
+                else:
+                    error = f"no process {order['process']} on {instance.name}"
+            stat = instance_process.stat(instance.pid) if lives else ""
         state = "absent" if stat in ("", "Z") else "stopped" if stat == "T" else "running"
         self._events.emit(
-            "reply", id=order["id"], ok=error is None, state=state, stat=stat, error=error
+            "reply",
+            id=order["id"],
+            ok=error is None,
+            state=state,
+            stat="" if state == "absent" else stat,
+            error=error,
         )
 
     def _kill_all(self) -> None:
-        for instance in self._instances.values():
-            if instance.pid:
-                os.kill(instance.pid, signal.SIGKILL)
-        for instance in self._instances.values():
-            if instance.pid:
-                os.waitpid(instance.pid, 0)
-
-
-def _send(pid: int, name: str) -> str | None:
-    """Send a signal by name and wait until it has taken effect; why it could not be sent."""
-    number = getattr(signal.Signals, name, None)
-    if number is None:
-        return f"no signal {name}"
-    os.kill(pid, number)
-    expected = {signal.SIGSTOP: "T", signal.SIGKILL: "Z"}.get(number)
-    deadline = time.monotonic() + 1.0
-    while expected and _stat(pid) != expected and time.monotonic() < deadline:
-        time.sleep(0.001)
-    return None
-
-
-def _stat(pid: int) -> str:
-    """The state letter as `ps` shows it."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
-            return file.read().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return ""
+        running = [instance.pid for instance in self._instances.values() if instance.pid]
+        for pid in running:
+            os.kill(pid, signal.SIGKILL)
+        for pid in running:
+            os.waitpid(pid, 0)
 
 
 def main() -> None:
@@ -253,7 +193,7 @@ def main() -> None:
     lifeline.name_process("stage-hosts")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the end of standard input is the word to leave
-    gc.freeze()
+    gc.freeze()  # forked pages stay shared: the collector does not touch what is imported
     Hosts(Loopback(), Events()).run()
 
 

@@ -49,15 +49,15 @@ def _answer_regions_from_a_table() -> None:
 
     def regions(
         self: object, service_name: str, partition_name: str = "aws", **_: Any
-    ) -> list[str]:  # noqa: ARG001 - botocore's signature
+    ) -> list[str]:
         return [*REGIONS] if partition_name == "aws" else []
 
     boto3.session.Session.get_available_regions = regions
-    boto3.session.Session.get_available_partitions = lambda self: ["aws"]  # noqa: ARG005
+    boto3.session.Session.get_available_partitions = lambda self: ["aws"]
 
 
 def _load_instance_types_of(region: str) -> None:
-    import moto.utilities.utils as utils
+    from moto.utilities import utils
 
     load = utils.load_resource
 

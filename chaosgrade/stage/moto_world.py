@@ -1,50 +1,34 @@
-"""What the stage knows of moto: the only file that touches its insides.
+"""The played AWS as moto keeps it: what the control plane reads of it and writes to it.
 
-moto keeps what it is told and answers the AWS API. Where its answers would be untrue here, the
-methods behind them are replaced: capacity is launched by the stage's Auto Scaling, the health of
-targets is what the balancer saw, commands run on instances, DNS names lead to balancers. moto's
-minor version is pinned for that reason. docs/stage-operations.md lists what is replaced.
+Only this file and the other moto_*.py know moto's insides; its minor version is pinned for that.
 """
 
-import functools
+import math
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from moto.autoscaling.models import AutoScalingBackend, FakeAutoScalingGroup, InstanceState
-from moto.autoscaling.responses import AutoScalingResponse
+from moto.autoscaling.models import InstanceState
 from moto.backends import get_backend
-from moto.core.responses import ActionResult
-from moto.elbv2.models import (
-    ELBv2Backend,
-    FakeHealthStatus,
-    FakeLoadBalancer,
-    FakeTargetGroup,
-)
-from moto.ssm.exceptions import InvalidDocument
-from moto.ssm.models import Command, SimpleSystemManagerBackend
 
 from chaosgrade.errors import UsageError
-from chaosgrade.stage import autoscaling
+from chaosgrade.stage import autoscaling, moto_replacements
 from chaosgrade.stage.autoscaling import IN_SERVICE, PENDING, TERMINATING
-from chaosgrade.stage.ssm_documents import DOCUMENTS
 from chaosgrade.stage.template import Template
 from chaosgrade.stage.world import ACCOUNT, Hooks, Host
+
 
 class MotoWorld:
     """The state of the played AWS, in one account and Region."""
 
     def __init__(self, region: str, hooks: Hooks) -> None:
         self._hooks = hooks
+        self._complained_of: set[str] = set()
         self._ec2: Any = get_backend("ec2")[ACCOUNT][region]
         self._autoscaling: Any = get_backend("autoscaling")[ACCOUNT][region]
         self._elbv2: Any = get_backend("elbv2")[ACCOUNT][region]
         self._cloudformation: Any = get_backend("cloudformation")[ACCOUNT][region]
-        self._replace_autoscaling()
-        self._replace_elbv2()
-        self._replace_ssm()
-        self.zones: tuple[str, ...] = tuple(
-            sorted(zone.name for zone in self._ec2.describe_availability_zones())
-        )
+        moto_replacements.install(hooks, self)
 
     # -- CloudFormation
 
@@ -62,6 +46,11 @@ class MotoWorld:
             raise UsageError(f"template {template.name} cannot be built: {reason}") from None
 
     # -- EC2
+
+    @property
+    def zones(self) -> tuple[str, ...]:
+        """Zones with a subnet."""
+        return tuple(sorted({s.availability_zone for s in self._ec2.describe_subnets()}))
 
     def hosts(self) -> Iterator[Host]:
         """All instances, the terminated ones included."""
@@ -82,8 +71,24 @@ class MotoWorld:
             instance.state,
             instance.placement.zone,
             nic.private_ip_address,
-            float(tags.get("BootSeconds", 0)),
+            self._boot_s(instance.id, tags.get("BootSeconds", "0")),
         )
+
+    def _boot_s(self, instance: str, text: str) -> float:
+        try:
+            seconds = float(text)
+        except ValueError:
+            seconds = math.nan
+        if 0 <= seconds < math.inf:
+            return seconds
+        if instance not in self._complained_of:
+            self._complained_of.add(instance)
+            print(
+                f"chaosgrade: tag BootSeconds of {instance} must be a number of seconds, "
+                f"got {text!r}; it boots at once",
+                file=sys.stderr,
+            )
+        return 0.0
 
     # -- Auto Scaling
 
@@ -132,6 +137,8 @@ class MotoWorld:
         subnet = next(
             (s for s in subnets if s and self._ec2.get_subnet(s).availability_zone == zone), None
         )
+        if subnet is None and group.vpc_zone_identifier:
+            raise LookupError(f"no subnet of the group is in {zone}")
         template = group.ec2_launch_template
         reservation = self._ec2.run_instances(
             group.image_id,
@@ -170,9 +177,23 @@ class MotoWorld:
         state.lifecycle_state = IN_SERVICE
         state.in_service_at = now
         if "AddToLoadBalancer" not in {p["ProcessName"] for p in group.suspended_processes}:
-            for arn in group.target_group_arns:
-                target_group = self._elbv2.target_groups[arn]
+            self.register(name, instance)
+
+    def register(self, name: str, instance: str) -> None:
+        """Register an instance with its group's target groups."""
+        group, state = self._member(name, instance)
+        for arn in group.target_group_arns:
+            target_group = self._elbv2.target_groups.get(arn)
+            if target_group is not None and state.instance.state == "running":
                 target_group.register([{"Id": instance, "Port": int(target_group.port)}])
+
+    def deregister(self, name: str, instance: str) -> None:
+        """Take an instance out of its group's target groups; the balancer drains it."""
+        group, _ = self._member(name, instance)
+        for arn in group.target_group_arns:
+            target_group = self._elbv2.target_groups.get(arn)
+            if target_group is not None and instance in target_group.targets:
+                target_group.deregister([{"Id": instance}])
 
     def mark_unhealthy(self, name: str, instance: str) -> None:
         """As SetInstanceHealth does."""
@@ -180,12 +201,8 @@ class MotoWorld:
 
     def leave_service(self, name: str, instance: str) -> None:
         """Take an instance out of its group's balancers; it is terminated once it is drained."""
-        group, state = self._member(name, instance)
-        state.lifecycle_state = TERMINATING
-        for arn in group.target_group_arns:
-            target_group = self._elbv2.target_groups.get(arn)
-            if target_group is not None and instance in target_group.targets:
-                target_group.deregister([{"Id": instance}])
+        self._member(name, instance)[1].lifecycle_state = TERMINATING
+        self.deregister(name, instance)
 
     def terminate(self, name: str, instance: str) -> None:
         """Terminate an instance of a group and take it off the group's books."""
@@ -244,146 +261,3 @@ class MotoWorld:
                     for target in group.targets.values()
                 ],
             }
-
-    # -- what is replaced in moto
-
-    def _replace_autoscaling(self) -> None:
-        def set_desired_capacity(group: Any, new_capacity: int | None) -> None:
-            wanted = group.min_size if new_capacity is None else new_capacity
-            group.desired_capacity = int(wanted)  # CloudFormation hands over text
-            group.min_size, group.max_size = int(group.min_size), int(group.max_size)
-
-        FakeAutoScalingGroup.set_desired_capacity = set_desired_capacity
-        AutoScalingBackend.notify_terminate_instances = lambda backend, ids: None
-        AutoScalingBackend.update_attached_target_groups = lambda backend, name: None
-
-        delete = AutoScalingBackend.delete_auto_scaling_group
-
-        def delete_auto_scaling_group(backend: Any, group_name: str) -> None:
-            group = backend.autoscaling_groups.get(group_name)
-            delete(backend, group_name)
-            for state in group.instance_states if group else ():
-                state.instance.terminate()
-
-        AutoScalingBackend.delete_auto_scaling_group = delete_auto_scaling_group
-
-        hooks = self._hooks
-
-        def describe_scaling_activities(response: Any) -> Any:
-            name = response._get_param("AutoScalingGroupName")
-            return ActionResult({"Activities": hooks.activities(name)})
-
-        AutoScalingResponse.describe_scaling_activities = describe_scaling_activities
-
-    def _replace_elbv2(self) -> None:
-        hooks = self._hooks
-        create = ELBv2Backend.create_load_balancer
-
-        @functools.wraps(create)
-        def create_load_balancer(backend: Any, *args: Any, **kwargs: Any) -> Any:
-            balancer = create(backend, *args, **kwargs)
-            balancer.dns_name = hooks.balancer_address()
-            balancer.activate()
-            return balancer
-
-        ELBv2Backend.create_load_balancer = create_load_balancer
-        ELBv2Backend.notify_terminate_instances = lambda backend, ids: None
-
-        def describe_target_health(
-            backend: Any, target_group_arn: str, targets: list[dict[str, Any]]
-        ) -> list[Any]:
-            group = backend.describe_target_groups(None, [target_group_arn], None)[0]
-            asked = [(t["Id"], int(t.get("Port") or group.port)) for t in targets]
-            if not asked:
-                asked = [(t["Id"], int(t["Port"])) for t in group.targets.values()]
-                asked += hooks.draining(target_group_arn)
-            return [
-                FakeHealthStatus(
-                    id_, str(port), str(group.health_check_port), health.state, health.reason,
-                    health.description,
-                )
-                for id_, port in asked
-                for health in [hooks.target_health(target_group_arn, id_, port)]
-            ]  # fmt: skip
-
-        ELBv2Backend.describe_target_health = describe_target_health
-        _complete(FakeLoadBalancer, _complete_balancer)
-        _complete(FakeTargetGroup, _complete_target_group)
-
-    def _replace_ssm(self) -> None:
-        hooks = self._hooks
-        send = SimpleSystemManagerBackend.send_command
-        ec2 = self._ec2
-
-        def send_command(backend: Any, **kwargs: Any) -> Any:
-            document = kwargs["document_name"]
-            if document not in DOCUMENTS:
-                raise InvalidDocument(
-                    f"the stage has no document {document}; it has {', '.join(DOCUMENTS)}"
-                )
-            for id_ in kwargs["instance_ids"]:
-                instance = ec2.get_instance_by_id(id_)
-                if instance is None or instance.state != "running":
-                    raise _invalid_instance(id_)
-            command = send(backend, **kwargs)
-            for invocation in command.invocations:
-                ended = hooks.command(
-                    document, kwargs["parameters"] or {}, invocation["InstanceId"]
-                )
-                invocation["Status"] = invocation["StatusDetails"] = ended.status
-                invocation["ResponseCode"] = ended.code
-                invocation["StandardOutputContent"] = ended.output
-                invocation["StandardErrorContent"] = ended.error
-                if ended.status != "Success":
-                    command.status = "Failed"
-                    command.error_count += 1
-            return command
-
-        SimpleSystemManagerBackend.send_command = send_command
-        by_targets = Command._get_instance_ids_from_targets
-        # Without targets moto's empty filter would match every instance.
-        Command._get_instance_ids_from_targets = lambda command: (
-            by_targets(command) if command.targets else []
-        )
-
-
-def _invalid_instance(id_: str) -> Exception:
-    from moto.core.exceptions import JsonRESTError
-
-    return JsonRESTError(
-        "InvalidInstanceId", f"Instances [[{id_}]] not in a valid state for account {ACCOUNT}"
-    )
-
-
-def _complete(kind: Any, finish: Callable[[Any, dict[str, Any], str, str], None]) -> None:
-    """Have CloudFormation also take what moto's constructors of resources pass over."""
-    create = kind.create_from_cloudformation_json.__func__
-
-    def create_from_cloudformation_json(
-        cls: Any,
-        resource_name: str,
-        cloudformation_json: Any,
-        account_id: str,
-        region_name: str,
-        **kwargs: Any,
-    ) -> Any:
-        made = create(cls, resource_name, cloudformation_json, account_id, region_name, **kwargs)
-        finish(made, cloudformation_json["Properties"], account_id, region_name)
-        return made
-
-    kind.create_from_cloudformation_json = classmethod(create_from_cloudformation_json)
-
-
-def _complete_balancer(balancer: Any, properties: Any, account: str, region: str) -> None:
-    balancer.type = properties.get("Type", "application")
-    for attribute in properties.get("LoadBalancerAttributes", ()):
-        balancer.attrs[attribute["Key"]] = attribute["Value"]
-
-
-def _complete_target_group(group: Any, properties: Any, account: str, region: str) -> None:
-    for attribute in properties.get("TargetGroupAttributes", ()):
-        group.attributes[attribute["Key"]] = attribute["Value"]
-    targets = properties.get("Targets") or ()
-    group.register([{"Id": t["Id"], "Port": int(t.get("Port", group.port))} for t in targets])
-
-

@@ -1,20 +1,29 @@
 """An HTTP/1.1 proxy, one request at a time per connection, as an application load balancer is.
 
 Source of the status codes: Elastic Load Balancing, User Guide for Application Load Balancers,
-"Troubleshoot": 502 when the target closes or answers nonsense, 503 without registered targets,
-504 when it does not answer in time.
+"Troubleshoot your Application Load Balancers": 502 when the target refuses, resets or answers
+nonsense, 503 without registered targets, 504 when it does not answer in time.
 """
 
 import asyncio
 from collections.abc import Callable
 from typing import Protocol, cast
 
+from chaosgrade.stage.http_message import MAX_HEAD, Malformed, Message
+
 CONNECT_TIMEOUT_S = 10.0
 IDLE_TIMEOUT_S = 60.0
-_MAX_HEAD = 65536
+"""Real seconds, as request latencies are: a connection on which nothing moves is given up."""
 _MAX_BODY = 1 << 20
-_IDEMPOTENT = (b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE")
-_NO_BODY = (204, 304)
+_RACE_S = 0.1
+
+
+class Connection(Protocol):
+    """An open connection to a target or from a client."""
+
+    def abort(self) -> None:
+        """Drop it at once."""
+        ...
 
 
 class Target(Protocol):
@@ -22,140 +31,11 @@ class Target(Protocol):
 
     host: str
     port: int
+    draining: bool
     idle: "list[Upstream]"
-    open: "set[Connection]"
-
-
-class Connection(Protocol):
-    """An open connection to a target."""
-
-    def abort(self) -> None:
-        """Drop it at once."""
-        ...
-
-
-class Malformed(Exception):
-    """A message that is not HTTP, or larger than this proxy takes."""
-
-
-class Message:
-    """Cuts one HTTP message out of a stream of bytes; tells when it is whole.
-
-    Args:
-        is_response: how its first line reads.
-        without_body: an answer to HEAD.
-    """
-
-    def __init__(self, *, is_response: bool, without_body: bool = False) -> None:
-        self.first_line = b""
-        self.whole = False
-        self.until_close = False
-        self.keep_alive = True
-        self._is_response = is_response
-        self._without_body = without_body
-        self._head = b""
-        self._remaining: int | None = None
-        self._chunked = False
-        self._chunks = b""
-
-    @property
-    def begun(self) -> bool:
-        """Whether the head has been read."""
-        return bool(self.first_line)
-
-    @property
-    def touched(self) -> bool:
-        """Whether a single byte of it has been read."""
-        return bool(self._head)
-
-    def feed(self, data: bytes) -> tuple[bytes, bytes]:
-        """Take in bytes; returns (those to pass on, those that belong to the next message).
-
-        Raises:
-            Malformed: this is not HTTP.
-        """
-        passed = b""
-        if not self.begun:
-            self._head += data
-            end = self._head.find(b"\r\n\r\n")
-            if end < 0:
-                if len(self._head) > _MAX_HEAD:
-                    raise Malformed("a head of more than 64 KiB")
-                return b"", b""
-            head, data = self._head[: end + 4], self._head[end + 4 :]
-            self._parse(head)
-            passed = head
-        if self.until_close:
-            return passed + data, b""
-        if self._chunked:
-            body, rest = self._cut_chunks(data)
-            return passed + body, rest
-        remaining = self._remaining or 0
-        body, rest = data[:remaining], data[remaining:]
-        self._remaining = remaining - len(body)
-        self.whole = self._remaining == 0
-        return passed + body, rest
-
-    def _parse(self, head: bytes) -> None:
-        self.first_line, _, fields = head.partition(b"\r\n")
-        lowered = fields.lower()
-        try:
-            if self._is_response:
-                status = int(self.first_line.split(b" ", 2)[1])
-                if not self.first_line.startswith(b"HTTP/1."):
-                    raise Malformed("no HTTP/1 answer")
-            else:
-                status = 0
-                _, _, version = self.first_line.split(b" ")
-                if not version.startswith(b"HTTP/1."):
-                    raise Malformed("no HTTP/1 request")
-            length = _field(lowered, b"content-length")
-            self._remaining = int(length) if length is not None else None
-        except (IndexError, ValueError):
-            raise Malformed(f"no HTTP: {self.first_line[:60]!r}") from None
-        self._chunked = b"chunked" in (_field(lowered, b"transfer-encoding") or b"")
-        connection = _field(lowered, b"connection") or b""
-        self.keep_alive = b"close" not in connection and b"HTTP/1.0" not in self.first_line
-        bodyless = self._without_body or status in _NO_BODY
-        if bodyless:
-            self._remaining, self._chunked = 0, False
-        elif self._remaining is None and not self._chunked:
-            if self._is_response:
-                self.until_close, self.keep_alive = True, False
-            else:
-                self._remaining = 0
-
-    def _cut_chunks(self, data: bytes) -> tuple[bytes, bytes]:
-        """Pass chunks on as they are; find the end of the last one."""
-        passed = b""
-        self._chunks += data
-        while True:
-            line, found, rest = self._chunks.partition(b"\r\n")
-            if not found:
-                if len(line) > 64:
-                    raise Malformed("no chunk size")
-                return passed, b""
-            try:
-                size = int(line.split(b";")[0], 16)
-            except ValueError:
-                raise Malformed("no chunk size") from None
-            whole = len(line) + 2 + size + 2
-            if len(self._chunks) < whole:
-                return passed, b""
-            passed += self._chunks[:whole]
-            self._chunks = self._chunks[whole:]
-            if size == 0:
-                self.whole = True
-                rest, self._chunks = self._chunks, b""
-                return passed, rest
-
-
-def _field(lowered: bytes, name: bytes) -> bytes | None:
-    for line in lowered.split(b"\r\n"):
-        key, colon, value = line.partition(b":")
-        if colon and key.strip() == name:
-            return value.strip()
-    return None
+    """Connections that wait for a request."""
+    open: set[Connection]
+    """All connections to it."""
 
 
 class Upstream(asyncio.Protocol):
@@ -163,10 +43,11 @@ class Upstream(asyncio.Protocol):
 
     def __init__(self, target: Target) -> None:
         self.target = target
-        self.used = False
+        self._transport: asyncio.Transport | None = None
         self._client: Downstream | None = None
-        self._message: Message | None = None
-        self._lost = False
+        self._answer = Message(is_response=True)
+        self._reused = False
+        self._paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -174,55 +55,70 @@ class Upstream(asyncio.Protocol):
 
     def ask(self, client: "Downstream", request: bytes, *, head_only: bool) -> bool:
         """Send a request; False when the connection is closed already."""
-        if self._lost or self._transport.is_closing():
+        if self._transport is None or self._transport.is_closing():
             return False
         self._client = client
-        self._message = Message(is_response=True, without_body=head_only)
+        self._answer = Message(is_response=True, without_body=head_only)
         self._transport.write(request)
         return True
 
     def abort(self) -> None:
-        """Drop the connection and what is under way on it."""
+        """Drop the connection; who waits for an answer is told that it broke off."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def leave(self) -> None:
+        """Drop the connection: nobody waits any longer."""
         self._client = None
-        self._transport.abort()
+        self.abort()
+
+    def pause(self, *, wanted: bool) -> None:
+        """Stop or go on reading, at the pace of the client."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        self._paused = wanted
+        if wanted:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
-        client, message = self._client, self._message
-        if client is None or message is None:
-            self._transport.abort()  # nobody asked
+        client = self._client
+        if client is None:
+            self.abort()  # nobody asked
             return
+        answer = self._answer
         try:
-            passed, rest = message.feed(data)
+            passed, rest = answer.feed(data)
         except Malformed:
             self._client = None
-            self._transport.abort()
-            client.answer_failed(begun=False, untouched=False)
+            self.abort()
+            client.answer_failed(may_retry=False)
             return
         if passed:
             client.pass_on(passed)
-        if message.whole:
-            self._client, self._message = None, None
-            reusable = message.keep_alive and not rest
-            if reusable:
-                self.used = True
-                self.target.idle.append(self)
+        if answer.whole:
+            self._client = None
+            if rest or not answer.keep_alive or self.target.draining:
+                self.abort()
             else:
-                self._transport.close()
+                self._reused = True
+                if self._paused:
+                    self.pause(wanted=False)
+                self.target.idle.append(self)
             client.answer_complete()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._lost = True
         self.target.open.discard(self)
         if self in self.target.idle:
             self.target.idle.remove(self)
-        client, message = self._client, self._message
-        self._client = None
-        if client is None or message is None:
+        client, self._client = self._client, None
+        if client is None:
             return
-        if message.until_close and error is None:
+        if self._answer.ends_with_connection and error is None:
             client.answer_complete(close=True)
         else:
-            client.answer_failed(begun=message.begun, untouched=self.used and not message.touched)
+            client.answer_failed(may_retry=self._reused and not self._answer.begun)
 
 
 class Downstream(asyncio.Protocol):
@@ -230,46 +126,69 @@ class Downstream(asyncio.Protocol):
 
     Args:
         choose: the target of the next request; None when there is none.
+        clients: where it is listed while it is open.
     """
 
-    def __init__(self, choose: Callable[[], Target | None]) -> None:
+    def __init__(self, choose: Callable[[], Target | None], clients: set[Connection]) -> None:
         self._choose = choose
+        self._clients = clients
+        self._loop = asyncio.get_running_loop()
+        self._forwarded = b""
         self._buffer = b""
         self._request = Message(is_response=False)
         self._raw = b""
         self._busy = False
+        self._answering = False
+        self._slow = False
         self._retried = False
         self._upstream: Upstream | None = None
         self._work: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._loop = asyncio.get_running_loop()
+        self._moved_at = self._sent_at = self._loop.time()
+        self._watch = self._loop.call_later(IDLE_TIMEOUT_S, self._idle)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._clients.add(self)
+        client = transport.get_extra_info("peername")[0]
+        port = transport.get_extra_info("sockname")[1]
+        self._forwarded = (
+            f"X-Forwarded-For: {client}\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Port: {port}\r\n"
+        ).encode()
+        self._next()
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        self._buffer += data
+        self._moved_at = self._loop.time()
         if not self._busy:
-            self._read()
+            self._read(data)
+            return
+        self._buffer += data
+        if len(self._buffer) > MAX_HEAD:
+            self._transport.pause_reading()  # one request at a time
 
-    def _read(self) -> None:
-        data, self._buffer = self._buffer, b""
+    def _read(self, data: bytes) -> None:
         try:
             passed, self._buffer = self._request.feed(data)
         except Malformed:
             self._refuse(b"400 Bad Request", close=True)
             return
-        self._raw += passed
-        if len(self._raw) > _MAX_BODY + _MAX_HEAD:
-            self._refuse(b"413 Payload Too Large", close=True)
-        elif self._request.whole:
+        self._raw = self._raw + passed if self._raw else passed
+        if self._request.whole:
             self._busy, self._retried = True, False
             self._send()
+        elif len(self._raw) > _MAX_BODY + MAX_HEAD:
+            self._refuse(b"413 Request Entity Too Large", close=True)
+        elif self._request.expects:
+            self._request.expects = False
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _send(self) -> None:
         target = self._choose()
         if target is None:
-            self._refuse(b"503 Service Unavailable")
+            self._refuse(b"503 Service Temporarily Unavailable")
             return
         while target.idle and not self._retried:
             if self._ask(target.idle.pop()):
@@ -277,62 +196,56 @@ class Downstream(asyncio.Protocol):
         self._work = self._loop.create_task(self._connect(target))
 
     async def _connect(self, target: Target) -> None:
+        upstream = Upstream(target)
+        asked = False
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                _, upstream = await self._loop.create_connection(
-                    lambda: Upstream(target), target.host, target.port
-                )
+                await self._loop.create_connection(lambda: upstream, target.host, target.port)
+            asked = self._ask(upstream)
+            if not asked:
+                self._refuse(b"502 Bad Gateway")
         except TimeoutError:
             self._refuse(b"504 Gateway Time-out")
-            return
         except OSError:
             self._refuse(b"502 Bad Gateway")
-            return
-        if not self._ask(upstream):
-            self._refuse(b"502 Bad Gateway")
+        finally:
+            if not asked:  # also when the client has left meanwhile
+                upstream.leave()
 
     def _ask(self, upstream: Upstream) -> bool:
         head_only = self._request.first_line.startswith(b"HEAD ")
         if not upstream.ask(self, self._raw, head_only=head_only):
             return False
         self._upstream = upstream
-        self._timer = self._loop.call_later(IDLE_TIMEOUT_S, self._too_late)
+        self._moved_at = self._sent_at = self._loop.time()
+        if self._slow:
+            upstream.pause(wanted=True)
         return True
-
-    def _too_late(self) -> None:
-        if self._upstream is not None:
-            self._upstream.abort()
-            self._upstream = None
-        self._refuse(b"504 Gateway Time-out")
 
     def pass_on(self, data: bytes) -> None:
         """Bytes of the answer."""
+        self._moved_at = self._loop.time()
+        self._answering = True
         self._transport.write(data)
 
     def answer_complete(self, *, close: bool = False) -> None:
         """The answer is whole."""
-        keep = self._request.keep_alive and not close
-        self._next()
-        if not keep:
-            self._transport.close()
-        elif self._buffer:
-            self._read()
+        self._done(keep=self._request.keep_alive and not close)
 
-    def answer_failed(self, *, begun: bool, untouched: bool) -> None:
+    def answer_failed(self, *, may_retry: bool) -> None:
         """The target broke off.
 
         Args:
-            begun: part of the answer has been passed on: all that is left is to break off as well.
-            untouched: a kept connection was closed before any answer: the target never saw the
-                request, or may see it twice if it is idempotent.
+            may_retry: it closed a kept connection before any answer. If the request had only just
+                been sent, the two crossed on the way and the target never saw it; a safe one is
+                sent once more.
         """
-        if begun:
-            self._cancel_timer()
-            self._transport.abort()
-        elif untouched and not self._retried and self._request.first_line.startswith(_IDEMPOTENT):
+        self._upstream = None
+        crossed = may_retry and self._loop.time() - self._sent_at < _RACE_S
+        if self._answering:
+            self._transport.abort()  # its beginning has been passed on: all that is left
+        elif crossed and not self._retried and self._request.first_line.startswith(b"GET "):
             self._retried = True
-            self._cancel_timer()
-            self._upstream = None
             self._send()
         else:
             self._refuse(b"502 Bad Gateway")
@@ -340,81 +253,59 @@ class Downstream(asyncio.Protocol):
     def _refuse(self, status: bytes, *, close: bool = False) -> None:
         keep = self._request.keep_alive and not close
         end = b"" if keep else b"Connection: close\r\n"
+        head_only = self._request.first_line.startswith(b"HEAD ")
+        body = b"" if head_only else status + b"\n"
         self._transport.write(
-            b"HTTP/1.1 " + status + b"\r\nServer: awselb/2.0\r\nContent-Length: 0\r\n" + end + b"\r\n"
+            b"HTTP/1.1 %b\r\nServer: awselb/2.0\r\nContent-Type: text/plain\r\n"
+            b"Content-Length: %d\r\n%b\r\n%b" % (status, len(status) + 1, end, body)
         )
-        self._next()
+        self._done(keep=keep)
+
+    def _done(self, *, keep: bool) -> None:
         if not keep:
+            self._busy = True  # what still comes is not read
             self._transport.close()
-        elif self._buffer:
-            self._read()
+            return
+        data = self._buffer
+        self._next()
+        if data:
+            self._transport.resume_reading()
+            self._read(data)
 
     def _next(self) -> None:
-        self._cancel_timer()
-        self._request, self._raw, self._busy = Message(is_response=False), b"", False
-        self._upstream, self._work = None, None
+        self._request = Message(is_response=False, extra=self._forwarded)
+        self._raw = self._buffer = b""
+        self._busy = self._answering = False
+        self._upstream = self._work = None
 
-    def _cancel_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._cancel_timer()
-        if self._upstream is not None:
-            self._upstream.abort()
-        if self._work is not None:
-            self._work.cancel()
-
-
-class Splice(asyncio.Protocol):
-    """One connection of a client to a network load balancer: bytes both ways, to one target."""
-
-    def __init__(self, choose: Callable[[], Target | None], peer: "Splice | None" = None) -> None:
-        self._choose = choose
-        self._peer = peer
-        self._early = b""
-        self._work: asyncio.Task[None] | None = None
-        self._target: Target | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        if self._peer is None:
-            self._work = asyncio.get_running_loop().create_task(self._connect())
-
-    async def _connect(self) -> None:
-        target = self._choose()
-        if target is None:
+    def _idle(self) -> None:
+        """Nothing has moved for long, or it has and the watch starts again."""
+        left = self._moved_at + IDLE_TIMEOUT_S - self._loop.time()
+        if left > 0:
+            self._watch = self._loop.call_later(left, self._idle)
+            return
+        self._moved_at = self._loop.time()
+        self._watch = self._loop.call_later(IDLE_TIMEOUT_S, self._idle)
+        if self._upstream is None or self._answering:
             self._transport.abort()
             return
-        try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                _, peer = await asyncio.get_running_loop().create_connection(
-                    lambda: Splice(self._choose, self), target.host, target.port
-                )
-        except (OSError, TimeoutError):
-            self._transport.abort()  # a network load balancer answers with a reset
-            return
-        self._peer = peer
-        self._target = target
-        target.open.add(self)
-        if self._early:
-            peer._transport.write(self._early)
+        self._upstream.leave()
+        self._refuse(b"504 Gateway Time-out")
 
-    def abort(self) -> None:
-        """Drop both sides."""
-        self._transport.abort()
+    def pause_writing(self) -> None:
+        self._slow = True
+        if self._upstream is not None:
+            self._upstream.pause(wanted=True)
 
-    def data_received(self, data: bytes) -> None:
-        if self._peer is not None:
-            self._peer._transport.write(data)
-        else:
-            self._early += data
+    def resume_writing(self) -> None:
+        self._slow = False
+        if self._upstream is not None:
+            self._upstream.pause(wanted=False)
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._clients.discard(self)
+        self._watch.cancel()
         if self._work is not None:
             self._work.cancel()
-        if self._target is not None:
-            self._target.open.discard(self)
-        if self._peer is not None and not self._peer._transport.is_closing():
-            self._peer._transport.close()
+        if self._upstream is not None:
+            self._upstream.leave()

@@ -1,44 +1,23 @@
-"""Target groups of the stage's balancers: who is in service, who is next, who is being drained."""
+"""Target groups of the stage's balancers: who is in service, who is next, who is being drained.
+
+Source: Elastic Load Balancing, User Guide for Application Load Balancers, "Target groups" and
+"Edit target group attributes" (deregistration delay, slow start).
+"""
 
 import asyncio
+import zlib
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 from chaosgrade.stage import health_checks
-from chaosgrade.stage.health_checks import HEALTHY, Health, Result
+from chaosgrade.stage.checker import Check, look
+from chaosgrade.stage.health_checks import HEALTHY, Health
 from chaosgrade.stage.lines import Events
 from chaosgrade.stage.proxy import Connection, Upstream
+from chaosgrade.stage.splice import Splice
 
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """How targets are checked; seconds are measured ones, divided by the time scale already."""
-
-    protocol: str
-    port: int | None
-    path: str
-    interval_s: float
-    timeout_s: float
-    healthy: int
-    unhealthy: int
-    matcher: str
-
-    @classmethod
-    def of(cls, fields: Mapping[str, Any], scale: float) -> Self:
-        """From an order's fields, in AWS seconds."""
-        return cls(
-            protocol=fields["protocol"],
-            port=fields["port"],
-            path=fields["path"] or "/",
-            interval_s=fields["interval_s"] / scale,
-            timeout_s=fields["timeout_s"] / scale,
-            healthy=fields["healthy"],
-            unhealthy=fields["unhealthy"],
-            matcher=fields["matcher"] or "200",
-        )
+_LEAST_WEIGHT = 0.01
 
 
 @dataclass(slots=True, eq=False)
@@ -48,19 +27,25 @@ class RegisteredTarget:
     id: str
     host: str
     port: int
-    zone: str
     health: Health = field(default_factory=Health)
-    healthy_since: float = 0.0
     draining: bool = False
+    slow_since: float | None = None
+    """Loop time at which its slow start began; None when it takes its full share."""
+    turn: float = 0.0
+    """How far it is behind its share of requests."""
     idle: list[Upstream] = field(default_factory=list)
     open: set[Connection] = field(default_factory=set)
-    turn: float = 0.0
     checks: asyncio.Task[None] | None = None
 
     def drop_connections(self) -> None:
         """Close whatever is open to it."""
         for connection in list(self.open):
             connection.abort()
+
+    def stop_checks(self) -> None:
+        """Look at it no more."""
+        if self.checks is not None:
+            self.checks.cancel()
 
 
 class TargetGroup:
@@ -74,134 +59,118 @@ class TargetGroup:
     def __init__(self, arn: str, events: Events) -> None:
         self.arn = arn
         self._events = events
+        self._loop = asyncio.get_running_loop()
         self._targets: dict[tuple[str, int], RegisteredTarget] = {}
-        self._background: set[asyncio.Task[None]] = set()
+        self._draining: dict[RegisteredTarget, asyncio.TimerHandle] = {}
         self._check: Check
         self._slow_start_s = 0.0
-        self._delay_s = 0.0
 
     def configure(self, fields: Mapping[str, Any], scale: float) -> None:
         """Take over the wanted state; targets that stay keep their health."""
         self._check = Check.of(fields["health_check"], scale)
         self._slow_start_s = fields["slow_start_s"] / scale
-        self._delay_s = fields["deregistration_delay_s"] / scale
-        wanted = {(target["id"], target["port"]): target for target in fields["targets"]}
-        for key in self._targets.keys() - wanted.keys():
-            self._deregister(key)
-        for key, target in wanted.items():
-            known = self._targets.get(key)
-            if known is not None and known.draining:
-                # Registered again while it was being drained: a new target.
-                self._forget(key)
-                known = None
-            if known is None:
-                self._register(key, target)
+        delay_s = fields["deregistration_delay_s"] / scale
+        wanted = {(target["id"], target["port"]): target["host"] for target in fields["targets"]}
+        for key, target in list(self._targets.items()):
+            if wanted.get(key) != target.host:
+                self._drain(self._targets.pop(key), delay_s)
+        for (id_, port), host in wanted.items():
+            if (id_, port) not in self._targets:
+                self._register(RegisteredTarget(id_, host, port))
 
     def close(self) -> None:
         """Forget all targets at once."""
-        for key in list(self._targets):
-            self._forget(key)
+        for timer in self._draining.values():
+            timer.cancel()
+        for target in (*self._targets.values(), *self._draining):
+            target.stop_checks()
+            target.drop_connections()
+        self._targets.clear()
+        self._draining.clear()
 
     def choose(self) -> RegisteredTarget | None:
-        """The target of the next request, by weighted round robin; None when there is none.
+        """The target of the next request, by weighted round robin; None when none is registered.
 
         Healthy targets, or all of them when none is: the balancer fails open.
         """
-        registered = [t for t in self._targets.values() if not t.draining]
-        pool = [t for t in registered if t.health.state == HEALTHY] or registered
+        registered = self._targets.values()
+        pool = [t for t in registered if t.health.state == HEALTHY] or list(registered)
         if not pool:
             return None
-        now = asyncio.get_running_loop().time()
-        weights = [self._weight(target, now) for target in pool]
-        for target, weight in zip(pool, weights, strict=True):
+        total, chosen = 0.0, pool[0]
+        for target in pool:
+            weight = 1.0 if target.slow_since is None else self._ramp(target)
+            total += weight
             target.turn += weight
-        chosen = max(pool, key=lambda target: target.turn)
-        chosen.turn -= sum(weights)
+            if target.turn > chosen.turn:
+                chosen = target
+        chosen.turn -= total
         return chosen
 
-    def _weight(self, target: RegisteredTarget, now: float) -> float:
-        if not self._slow_start_s or target.health.state != HEALTHY:
+    def _ramp(self, target: RegisteredTarget) -> float:
+        """The share of a target in slow start: linear in time."""
+        since = self._loop.time() - (target.slow_since or 0.0)
+        if since >= self._slow_start_s:
+            target.slow_since = None
             return 1.0
-        return min(1.0, max(0.05, (now - target.healthy_since) / self._slow_start_s))
+        return max(_LEAST_WEIGHT, since / self._slow_start_s)
 
-    def _register(self, key: tuple[str, int], fields: Mapping[str, Any]) -> None:
-        target = RegisteredTarget(fields["id"], fields["host"], fields["port"], fields["zone"] or "")
-        self._targets[key] = target
+    def _register(self, target: RegisteredTarget) -> None:
+        self._targets[target.id, target.port] = target
         self._tell(target)
-        target.checks = asyncio.get_running_loop().create_task(self._watch(target))
+        target.checks = self._loop.create_task(self._watch(target))
 
-    def _deregister(self, key: tuple[str, int]) -> None:
-        target = self._targets[key]
-        if target.draining:
-            return
+    def _drain(self, target: RegisteredTarget, delay_s: float) -> None:
+        """No new requests; those under way have the delay to finish."""
         target.draining = True
-        if target.checks is not None:
-            target.checks.cancel()
-        drain = asyncio.get_running_loop().create_task(self._drain(key, target))
-        self._background.add(drain)
-        drain.add_done_callback(self._background.discard)
-
-    async def _drain(self, key: tuple[str, int], target: RegisteredTarget) -> None:
+        target.stop_checks()
         for upstream in list(target.idle):
-            upstream.abort()
-        await asyncio.sleep(self._delay_s)
-        if self._targets.get(key) is target:
-            self._forget(key)
+            upstream.leave()
+        self._draining[target] = self._loop.call_later(delay_s, self._drained, target)
+
+    def _drained(self, target: RegisteredTarget) -> None:
+        del self._draining[target]
+        target.drop_connections()
+        if (target.id, target.port) not in self._targets:  # it may have been registered again
             self._events.emit("drained", target_group=self.arn, id=target.id, port=target.port)
 
-    def _forget(self, key: tuple[str, int]) -> None:
-        target = self._targets.pop(key)
-        if target.checks is not None:
-            target.checks.cancel()
-        target.drop_connections()
-
     async def _watch(self, target: RegisteredTarget) -> None:
-        loop = asyncio.get_running_loop()
-        due = loop.time()
+        due = self._loop.time()
+        # The first check is at once. The later ones of many targets are spread over the interval.
+        wait_s = self._check.interval_s * (zlib.crc32(target.id.encode()) % 1000 + 1) / 1000
         while True:
-            result = await self._look(target)
-            was = target.health
-            target.health = health_checks.after(
-                was, result, healthy=self._check.healthy, unhealthy=self._check.unhealthy
-            )
-            if target.health.state == HEALTHY != was.state:
-                target.healthy_since = loop.time()
-                target.turn = 0.0
-            if (was.state, was.reason) != (target.health.state, target.health.reason):
-                self._tell(target)
-            due += self._check.interval_s
-            if due < loop.time():
-                due = loop.time()  # late: no burst of checks to catch up
-            await asyncio.sleep(due - loop.time())
+            result = await look(self._check, target.host, target.port)
+            self._found(target, health_checks.after(
+                target.health, result,
+                healthy=self._check.healthy, unhealthy=self._check.unhealthy,
+            ))  # fmt: skip
+            due = max(due + wait_s, self._loop.time())  # late: no burst to catch up
+            await asyncio.sleep(due - self._loop.time())
+            wait_s = self._check.interval_s
 
-    async def _look(self, target: RegisteredTarget) -> Result:
-        check = self._check
-        writer: asyncio.StreamWriter | None = None
-        try:
-            async with asyncio.timeout(check.timeout_s):
-                reader, writer = await asyncio.open_connection(
-                    target.host, check.port or target.port
-                )
-                if check.protocol == "TCP":
-                    return Result()
-                writer.write(
-                    f"GET {check.path} HTTP/1.1\r\nHost: {target.host}\r\n"
-                    "User-Agent: ELB-HealthChecker/2.0\r\nConnection: close\r\n\r\n".encode()
-                )
-                line = await reader.readline()
-            status = int(line.split(b" ", 2)[1])
-        except TimeoutError:
-            return Result(health_checks.TIMEOUT, "Request timed out")
-        except (OSError, ValueError, IndexError):
-            return Result(health_checks.FAILED, "Health checks failed")
-        finally:
-            if writer is not None:
-                with suppress(OSError):
-                    writer.transport.abort()
-        if health_checks.matches(status, check.matcher):
-            return Result()
-        return Result(
-            health_checks.MISMATCH, f"Health checks failed with these codes: [{status}]"
+    def _found(self, target: RegisteredTarget, health: Health) -> None:
+        was, target.health = target.health, health
+        if (was.state, was.reason, was.description) == (
+            health.state, health.reason, health.description,
+        ):  # fmt: skip
+            return
+        if health.state == HEALTHY:
+            target.turn = 0.0
+            target.slow_since = self._loop.time() if self._starts_slowly(target) else None
+        elif was.state == HEALTHY:
+            # A network load balancer ends the connections to a target that becomes unhealthy
+            # (target_health_state.unhealthy.connection_termination.enabled, on by default).
+            for connection in list(target.open):
+                if isinstance(connection, Splice):
+                    connection.abort()
+        self._tell(target)
+
+    def _starts_slowly(self, target: RegisteredTarget) -> bool:
+        """Only beside another that takes its full share: somebody has to carry the load."""
+        return self._slow_start_s > 0 and any(
+            other.health.state == HEALTHY and other.slow_since is None
+            for other in self._targets.values()
+            if other is not target
         )
 
     def _tell(self, target: RegisteredTarget) -> None:
@@ -214,5 +183,3 @@ class TargetGroup:
             reason=target.health.reason,
             description=target.health.description,
         )
-
-

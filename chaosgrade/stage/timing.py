@@ -3,6 +3,10 @@
 HEALTH_EVALUATION_S = 30.0
 """Between two health evaluations of an Auto Scaling group. Assumption: AWS documents none."""
 
+LAUNCH_RETRY_S = 60.0
+"""After a failed launch, until an Auto Scaling group tries again. Assumption: AWS documents that it
+retries, not when."""
+
 BALANCER_NOTICES_STATE_S = 20.0
 """From an instance's stop or termination until Elastic Load Balancing takes its target out of use,
 unless health checks do so first. Assumption: the documented target states say that it happens

@@ -1,10 +1,9 @@
 """What the stage's control plane and the played AWS say to each other: values, no behaviour."""
 
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
+from datetime import datetime
+from typing import TypedDict
 
 from chaosgrade.stage.ssm_documents import Invocation
 
@@ -32,6 +31,20 @@ class TargetHealth:
     description: str | None = None
 
 
+class Activity(TypedDict):
+    """A scaling activity, as DescribeScalingActivities gives it."""
+
+    ActivityId: str
+    AutoScalingGroupName: str
+    Description: str
+    Cause: str
+    StartTime: datetime
+    EndTime: datetime
+    StatusCode: str
+    StatusMessage: str
+    Progress: int
+
+
 @dataclass(frozen=True, slots=True)
 class Hooks:
     """What moto's replaced methods ask the stage.
@@ -42,7 +55,11 @@ class Hooks:
         target_health: of (target group ARN, target id, port).
         draining: (id, port) of targets of a group that are being drained.
         command: runs (document, parameters, instance id).
-        activities: scaling activities of a group, the latest first.
+        activities: scaling activities of a group (None: of all), the latest first.
+        note: keeps a scaling activity of (group, description, cause).
+        runs: whether an instance is running.
+        reboot: restarts the processes of an instance.
+        now: AWS seconds since the stage began.
     """
 
     instance_address: Callable[[str], str]
@@ -50,19 +67,8 @@ class Hooks:
     target_health: Callable[[str, str, int], TargetHealth]
     draining: Callable[[str], list[tuple[str, int]]]
     command: Callable[[str, Mapping[str, list[str]], str], Invocation]
-    activities: Callable[[str], list[dict[str, Any]]]
-
-
-def activity(group: str, description: str, cause: str) -> dict[str, Any]:
-    """One scaling activity, as DescribeScalingActivities gives it."""
-    now = datetime.now(UTC)
-    return {
-        "ActivityId": str(uuid.uuid4()),
-        "AutoScalingGroupName": group,
-        "Description": description,
-        "Cause": f"At {now:%Y-%m-%dT%H:%M:%SZ} {cause}",
-        "StartTime": now,
-        "EndTime": now,
-        "StatusCode": "Successful",
-        "Progress": 100,
-    }
+    activities: Callable[[str | None], list[Activity]]
+    note: Callable[[str, str, str], None]
+    runs: Callable[[str], bool]
+    reboot: Callable[[str], None]
+    now: Callable[[], float]

@@ -16,17 +16,34 @@ def _response(status: str, body: bytes, *headers: str) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode() + body
 
 
-class Web(asyncio.Protocol):
-    """One connection, kept alive. Requests have no body."""
+_NOT_FOUND = _response("404 Not Found", b"not found")
+_NOT_ALLOWED = _response("405 Method Not Allowed", b"", "Allow: GET", "Connection: close")
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        instance, zone = environment["INSTANCE_ID"], environment["AVAILABILITY_ZONE"]
-        page = json.dumps({"shop": "open", "instance": instance, "zone": zone}).encode()
-        self._pages = {
-            b"/": _response("200 OK", page, "Content-Type: application/json",
-                            f"X-Instance: {instance}", f"X-Zone: {zone}"),
-            b"/health": _response("200 OK", b"ok", "Content-Type: text/plain"),
-        }  # fmt: skip
+
+def pages(instance: str, zone: str) -> dict[bytes, bytes]:
+    """{path: the whole response} of an instance."""
+    home = json.dumps({"shop": "open", "instance": instance, "zone": zone}).encode()
+    return {
+        b"/": _response(
+            "200 OK",
+            home,
+            "Content-Type: application/json",
+            f"X-Instance: {instance}",
+            f"X-Zone: {zone}",
+        ),
+        b"/health": _response("200 OK", b"ok", "Content-Type: text/plain"),
+    }
+
+
+class Web(asyncio.Protocol):
+    """One connection, kept alive.
+
+    Args:
+        pages: {path: response}.
+    """
+
+    def __init__(self, pages: Mapping[bytes, bytes]) -> None:
+        self._pages = pages
         self._buffer = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -34,7 +51,7 @@ class Web(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        while True:
+        while not self._transport.is_closing():
             head, end, rest = self._buffer.partition(b"\r\n\r\n")
             if not end:
                 break
@@ -45,16 +62,15 @@ class Web(asyncio.Protocol):
 
     def _answer(self, head: bytes) -> None:
         method, _, rest = head.partition(b" ")
-        path = rest.partition(b" ")[0].partition(b"?")[0]
-        if method not in (b"GET", b"HEAD"):
+        if method != b"GET":
             # What follows may be a body: without reading it there is no next request.
-            self._transport.write(_response("405 Method Not Allowed", b"", "Connection: close"))
+            self._transport.write(_NOT_ALLOWED)
             self._transport.close()
             return
-        page = self._pages.get(path) or _response("404 Not Found", b"")
-        if method == b"HEAD":
-            page = page[: page.index(b"\r\n\r\n") + 4]
-        self._transport.write(page)
+        path = rest.partition(b" ")[0].partition(b"?")[0]
+        self._transport.write(self._pages.get(path, _NOT_FOUND))
+        if b"\r\nconnection: close" in head.lower():
+            self._transport.close()
 
 
 async def serve(
@@ -66,7 +82,9 @@ async def serve(
         environment: INSTANCE_ID and AVAILABILITY_ZONE.
         on_listening: called once the port is open.
     """
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Web(environment), host, port, backlog=512)
+    answers = pages(environment["INSTANCE_ID"], environment["AVAILABILITY_ZONE"])
+    server = await asyncio.get_running_loop().create_server(
+        lambda: Web(answers), host, port, backlog=512, reuse_port=True
+    )
     on_listening()
     await server.serve_forever()

@@ -1,0 +1,39 @@
+"""The result as one self-contained HTML page."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from chaosgrade.policies.objectives import format_value
+from chaosgrade.report import picture
+from chaosgrade.report.wording import environment_label, grade_lines
+from chaosgrade.score import Score
+from chaosgrade.verdict import TrialVerdict
+
+
+def render(score: Score, trials: Sequence[TrialVerdict]) -> str:
+    """The page: grade, lost points, experiments, and a picture of each trial over time."""
+    environment = Environment(
+        loader=PackageLoader("chaosgrade.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    template = environment.get_template("report.html.j2")
+    return template.render(
+        score=score,
+        trials=trials,
+        lines=grade_lines(score),
+        places=[environment_label(e) for e in score.environments],
+        began=_when(min((t.started for t in trials), default=0.0)),
+        pictures={id(trial): picture.draw(trial) for trial in trials},
+        key=id,
+        share=lambda value: format_value(value, "share"),
+        when=_when,
+    )
+
+
+def _when(unix_s: float) -> str:
+    return f"{datetime.fromtimestamp(unix_s, UTC):%Y-%m-%d %H:%M:%S} UTC"

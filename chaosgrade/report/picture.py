@@ -1,0 +1,190 @@
+"""A trial over time as an SVG: success, latency and targets in service, on one time axis."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup, escape
+
+from chaosgrade.policies.objectives import format_value
+from chaosgrade.timeline import Bin, Timeline
+from chaosgrade.verdict import TrialVerdict
+
+_WIDTH, _LEFT, _RIGHT = 960, 64, 16
+_TOP, _PANEL, _GAP = 34, 84, 30
+_STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
+
+
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    """Measured seconds to pixels."""
+
+    start_s: float
+    end_s: float
+
+    def x(self, at_s: float) -> float:
+        inner = _WIDTH - _LEFT - _RIGHT
+        return _LEFT + inner * (at_s - self.start_s) / max(1e-9, self.end_s - self.start_s)
+
+
+@dataclass(frozen=True, slots=True)
+class _Panel:
+    """One curve: values of bins between `low` and `high`."""
+
+    name: str
+    low: float
+    high: float
+    ticks: Sequence[tuple[float, str]]
+    value: Callable[[Bin], float | None]
+    style: str
+
+    def y(self, value: float, top: float) -> float:
+        clipped = min(max(value, self.low), self.high)
+        return top + _PANEL * (1 - (clipped - self.low) / max(1e-9, self.high - self.low))
+
+
+def draw(trial: TrialVerdict) -> Markup:
+    """The SVG; empty markup when nothing was observed."""
+    line = trial.timeline
+    if not line.bins:
+        return Markup("")
+    axis = _Axis(line.bins[0].start_s, line.bins[-1].start_s + line.bin_s)
+    panels = _panels(line)
+    height = _TOP + len(panels) * (_PANEL + _GAP) + 16
+    parts = [
+        f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" class="timeline" '
+        f'aria-label="{escape(_summary(trial))}">'
+    ]
+    for number, panel in enumerate(panels):
+        parts += _panel(panel, line, axis, _TOP + number * (_PANEL + _GAP))
+    bottom = _TOP + len(panels) * (_PANEL + _GAP) - _GAP
+    parts += _marks(trial, line, axis, bottom)
+    parts += _time_axis(line, axis, bottom)
+    parts.append("</svg>")
+    return Markup("".join(parts))  # noqa: S704 - text in it is escaped above
+
+
+def _summary(trial: TrialVerdict) -> str:
+    figures = (
+        ("availability", "availability"),
+        ("time_to_detect", "detected after"),
+        ("time_to_recover", "recovered after"),
+    )
+    parts = []
+    for metric, words in figures:
+        measurement = trial.measurements[metric]
+        parts.append(f"{words} {format_value(measurement.value, measurement.unit)}")
+    return f"{trial.experiment}, trial {trial.trial}, over time: {'; '.join(parts)}"
+
+
+def _panels(line: Timeline) -> list[_Panel]:
+    shares = [b.succeeded / b.offered for b in line.bins if b.offered]
+    lowest = min(shares, default=1.0)
+    floor = next(step for step in (0.9, 0.75, 0.5, 0.0) if lowest >= step or step == 0.0)
+    latency = max((b.latency_p99_ms or 0.0 for b in line.bins), default=1.0) or 1.0
+    healthy = max((b.healthy or 0 for b in line.bins), default=1) or 1
+    return [
+        _Panel(
+            "requests that succeeded",
+            floor,
+            1.0,
+            [(floor, format_value(floor, "share")), (1.0, "100%")],
+            lambda b: b.succeeded / b.offered if b.offered else None,
+            "success",
+        ),
+        _Panel(
+            "latency, 99th percentile",
+            0.0,
+            latency,
+            [(0.0, "0"), (latency, format_value(latency, "ms"))],
+            lambda b: b.latency_p99_ms,
+            "latency",
+        ),
+        _Panel(
+            "targets in service",
+            0.0,
+            float(healthy),
+            [(0.0, "0"), (float(healthy), str(healthy))],
+            lambda b: None if b.healthy is None else float(b.healthy),
+            "healthy",
+        ),
+    ]
+
+
+def _panel(panel: _Panel, line: Timeline, axis: _Axis, top: float) -> Iterable[str]:
+    yield f'<text x="{_LEFT}" y="{top - 7:.1f}" class="name">{escape(panel.name)}</text>'
+    for value, label in panel.ticks:
+        y = panel.y(value, top)
+        yield f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>'
+        yield f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" class="tick end">{escape(label)}</text>'
+    for run in _runs(panel, line):
+        steps = []
+        for bin_ in run:
+            value = panel.value(bin_)
+            y = panel.y(value if value is not None else panel.low, top)
+            steps.append(f"{axis.x(bin_.start_s):.1f},{y:.1f}")
+            steps.append(f"{axis.x(bin_.start_s + line.bin_s):.1f},{y:.1f}")
+        base = f"{top + _PANEL:.1f}"
+        first, last = steps[0].split(",")[0], steps[-1].split(",")[0]
+        points = " ".join(steps)
+        yield f'<polygon points="{first},{base} {points} {last},{base}" class="{panel.style} area"/>'
+        yield f'<polyline points="{points}" class="{panel.style}"/>'
+
+
+def _runs(panel: _Panel, line: Timeline) -> Iterable[list[Bin]]:
+    """Stretches of bins with a value: a gap in the data is a gap in the curve."""
+    run: list[Bin] = []
+    for bin_ in line.bins:
+        if panel.value(bin_) is not None:
+            run.append(bin_)
+        elif run:
+            yield run
+            run = []
+    if run:
+        yield run
+
+
+def _marks(trial: TrialVerdict, line: Timeline, axis: _Axis, bottom: float) -> Iterable[str]:
+    if not line.faulted:
+        return
+    marks = [(0.0, "fault", "fault", 0)]
+    for metric, word, row in (
+        ("time_to_detect", "detected", 1),
+        ("time_to_recover", "recovered", 0),
+        ("time_to_replace", "replaced", 1),
+    ):
+        figure = trial.measurements[metric]
+        if figure.value and not figure.censored:
+            marks.append((figure.value / line.time_scale, word, "mark", row))
+    if line.window_end_s is not None:
+        marks.append((line.window_end_s, "end of window", "mark", 0))
+    taken: dict[int, float] = {}
+    for at_s, word, style, row in sorted(marks):
+        x = axis.x(at_s)
+        yield f'<line x1="{x:.1f}" x2="{x:.1f}" y1="20" y2="{bottom:.1f}" class="{style}"/>'
+        end = x > _WIDTH - 120
+        # Neighbouring labels would cover each other: the later one goes to the row below.
+        shift = 0 if x - taken.get(row, -200) > 70 else 1 - row
+        row = shift if shift else row
+        taken[row] = x
+        anchor, offset = ("end", -4) if end else ("start", 4)
+        yield (
+            f'<text x="{x + offset:.1f}" y="{12 + 11 * row:.1f}" text-anchor="{anchor}" '
+            f'class="label {style}">{escape(word)}</text>'
+        )
+
+
+def _time_axis(line: Timeline, axis: _Axis, bottom: float) -> Iterable[str]:
+    span = (axis.end_s - axis.start_s) * line.time_scale
+    step = next((s for s in _STEPS_S if span / s <= 12), _STEPS_S[-1])
+    first = int(axis.start_s * line.time_scale // step) + 1
+    last = int(axis.end_s * line.time_scale // step)
+    for number in range(first, last + 1):
+        x = axis.x(number * step / line.time_scale)
+        yield f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{bottom:.1f}" y2="{bottom + 5:.1f}" class="grid"/>'
+        yield f'<text x="{x:.1f}" y="{bottom + 18:.1f}" class="tick middle">{number * step}</text>'
+    words = "seconds after the fault, in AWS time"
+    if line.projected:
+        words += f" (projected: stage time × {line.time_scale:g})"
+    yield (
+        f'<text x="{_WIDTH - _RIGHT}" y="{bottom + 34:.1f}" class="tick end">{escape(words)}</text>'
+    )

@@ -1,0 +1,47 @@
+"""Sentences that every report shares, so that they say the same in the same words."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from chaosgrade.policies.objectives import format_value
+from chaosgrade.score import Score
+
+
+def environment_label(environment: Mapping[str, Any]) -> str:
+    """Where figures come from, such as "stage, loopback fabric, durations projected ×20"."""
+    if environment["kind"] != "stage":
+        return f"{environment['kind']}, account {environment['account']}, {environment['region']}"
+    parts = [
+        "stage",
+        f"{environment['fabric']} fabric",
+        f"durations projected ×{environment['time_scale']:g}",
+    ]
+    return ", ".join(parts)
+
+
+def grade_lines(score: Score) -> list[str]:
+    """The grade in words, the most important line first."""
+    if score.value is None or score.low is None or score.high is None:
+        lines = ["No grade: nothing was conclusive"]
+    else:
+        lines = [
+            f"Score {score.value:.1f} of 100, {score.interval:.0%} interval "
+            f"{score.low:.0f} to {score.high:.0f}"
+        ]
+        if score.grade is None:
+            lines.append("No grade")
+        elif score.grade == score.earned:
+            lines.append(f"Grade {score.grade}")
+        else:
+            lines.append(f"Grade {score.grade}: {score.earned} on what was tested, capped")
+    lines.append(
+        f"Coverage {format_value(score.coverage, 'share')} of the weight of all patterns was tested"
+    )
+    lines += [f"Cap {cap.grade or 'no grade'}: {cap.finding}" for cap in score.caps if cap.bites]
+    lines += [
+        f"Also found (cap {cap.grade or 'no grade'}): {cap.finding}"
+        for cap in score.caps
+        if not cap.bites
+    ]
+    lines += [f"Expired, reads as untested: {name}" for name in score.expired]
+    return lines

@@ -1,0 +1,106 @@
+"""Carries out what the rules of `autoscaling` decide, and keeps the groups' scaling activities."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from chaosgrade.stage import autoscaling
+from chaosgrade.stage.autoscaling import PENDING, TERMINATING, Launch
+from chaosgrade.stage.timing import HEALTH_EVALUATION_S, LAUNCH_RETRY_S
+from chaosgrade.stage.world import Activity
+
+if TYPE_CHECKING:
+    from chaosgrade.stage.moto_world import MotoWorld
+
+_KEPT_ACTIVITIES = 100
+
+
+class GroupReconciler:
+    """All Auto Scaling groups of a stage.
+
+    Args:
+        world: the played AWS.
+        runs: whether an instance has been started and not ended.
+        drains: whether a balancer still drains an instance.
+        refuses: whether a target group (ARN) has found an instance unhealthy.
+    """
+
+    def __init__(
+        self,
+        world: "MotoWorld",
+        *,
+        runs: Callable[[str], bool],
+        drains: Callable[[str], bool],
+        refuses: Callable[[str, str], bool],
+    ) -> None:
+        self._world = world
+        self._runs = runs
+        self._drains = drains
+        self._refuses = refuses
+        self._activities: defaultdict[str, list[Activity]] = defaultdict(list)
+        self._next_evaluation: dict[str, float] = {}
+        self._no_launch_until: dict[str, float] = {}
+
+    def groups(self, now: float) -> list[autoscaling.Group]:
+        """The groups as they are at `now`, in AWS seconds."""
+        return list(self._world.groups(self._refuses, now))
+
+    def activities(self, group: str | None) -> list[Activity]:
+        """Scaling activities of a group, or of all, the latest first."""
+        noted = self._activities[group] if group else sum(self._activities.values(), [])
+        return sorted(noted, key=lambda activity: activity["StartTime"], reverse=True)
+
+    def note(self, group: str, description: str, cause: str, failure: str | None = None) -> None:
+        """Keep one scaling activity."""
+        notes = self._activities[group]
+        notes.append(autoscaling.activity(group, description, cause, failure))
+        del notes[:-_KEPT_ACTIVITIES]
+
+    def reconcile(self, now: float) -> None:
+        """Do what is due at `now`, in AWS seconds."""
+        for group in self.groups(now):
+            self._move_on(group, now)
+        for group in self.groups(now):
+            if now >= self._next_evaluation.setdefault(group.name, now + HEALTH_EVALUATION_S):
+                self._next_evaluation[group.name] = now + HEALTH_EVALUATION_S
+                self._evaluate(group)
+        for group in self.groups(now):
+            for decision in autoscaling.decide(group):
+                self._carry_out(group, decision, now)
+
+    def _move_on(self, group: autoscaling.Group, now: float) -> None:
+        for member in group.members:
+            if member.lifecycle == PENDING and self._runs(member.instance):
+                self._world.enter_service(group.name, member.instance, now)
+            elif member.lifecycle == TERMINATING and not (
+                self._runs(member.instance) and self._drains(member.instance)
+            ):
+                self._world.terminate(group.name, member.instance)
+                self.note(
+                    group.name, f"Terminating EC2 instance: {member.instance}", "it was drained."
+                )
+
+    def _evaluate(self, group: autoscaling.Group) -> None:
+        for instance, cause in autoscaling.found_unhealthy(group).items():
+            self._world.mark_unhealthy(group.name, instance)
+            self.note(group.name, f"Marking instance {instance} unhealthy", f"{cause}.")
+
+    def _carry_out(
+        self, group: autoscaling.Group, decision: autoscaling.Decision, now: float
+    ) -> None:
+        cause = f"an instance was changed {decision.cause}."
+        if not isinstance(decision, Launch):
+            self._world.leave_service(group.name, decision.instance)
+            text = f"Taking instance {decision.instance} out of service"
+        elif now < self._no_launch_until.get(group.name, 0.0):
+            return
+        else:
+            try:
+                instance = self._world.launch(group.name, decision.zone)
+            except Exception as error:  # whatever moto raises at a group that lost a part of it
+                self._no_launch_until[group.name] = now + LAUNCH_RETRY_S
+                reason = f"{type(error).__name__}: {error}"
+                self.note(group.name, "Launching a new EC2 instance", cause, failure=reason)
+                return
+            text = f"Launching a new EC2 instance: {instance}"
+        self.note(group.name, text, cause)

@@ -1,0 +1,114 @@
+"""The process of one instance: its birth by fork, its signals, its state."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from typing import NoReturn
+
+from chaosgrade import lifeline
+from chaosgrade.stage import event_loop
+from chaosgrade.stage.workload import web
+
+Serve = Callable[[str, int, Mapping[str, str], Callable[[], None]], Coroutine[object, object, None]]
+
+WORKLOADS: Mapping[str, Serve] = {"web": web.serve}
+"""What an instance can run, imported before the fork so that a start takes milliseconds."""
+
+_EFFECT_S = 1.0
+
+
+def spawn(
+    workload: str, host: str, port: int, environment: Mapping[str, str], boot_s: float
+) -> tuple[int, int]:
+    """Fork a process that listens after `boot_s` seconds.
+
+    Returns:
+        its process id, and the end of a pipe: one byte when it listens, end of file if it dies
+        before.
+    """
+    ready, told = os.pipe()
+    os.set_blocking(ready, False)
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        _live(parent, told, workload, host, port, environment, boot_s)
+    os.close(told)
+    return pid, ready
+
+
+def _live(
+    parent: int,
+    told: int,
+    workload: str,
+    host: str,
+    port: int,
+    environment: Mapping[str, str],
+    boot_s: float,
+) -> NoReturn:
+    try:
+        lifeline.die_with_parent(parent=parent)
+        os.setsid()
+        lifeline.name_process(workload)
+        _leave_behind(keep={2, told})
+        time.sleep(boot_s)
+
+        def say() -> None:
+            os.write(told, b"!")
+            os.close(told)
+
+        event_loop.run(WORKLOADS[workload](host, port, environment, say))
+    except BaseException as error:
+        # Whatever happens, a child must never return into its parent's code.
+        print(f"{workload} on {host}:{port}: {error!r}", file=sys.stderr)
+    finally:
+        os._exit(1)
+
+
+def _leave_behind(keep: set[int]) -> None:
+    """Let go of the parent's descriptors and signal handlers."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    highest = max(int(name) for name in os.listdir("/proc/self/fd"))
+    for descriptor in set(range(highest + 1)) - keep:
+        try:
+            os.close(descriptor)
+        except OSError:
+            continue  # a gap
+    nowhere = os.open(os.devnull, os.O_RDWR)  # becomes 0
+    os.dup2(nowhere, 1)
+
+
+def send(pid: int, name: str) -> str | None:
+    """Send a signal by name and wait until it has taken effect.
+
+    Returns:
+        why it could not be sent, None if it was.
+    """
+    number = getattr(signal.Signals, name, None)
+    if number is None:
+        return f"no signal {name}"
+    os.kill(pid, number)
+    effect: Mapping[int, Callable[[str], bool]] = {
+        signal.SIGSTOP: lambda stat: stat in ("T", "Z", ""),
+        signal.SIGKILL: lambda stat: stat in ("Z", ""),
+        signal.SIGCONT: lambda stat: stat != "T",
+    }
+    took_effect = effect.get(number, lambda stat: True)
+    deadline = time.monotonic() + _EFFECT_S
+    while not took_effect(stat(pid)):
+        if time.monotonic() > deadline:
+            return f"{name} had no effect on process {pid} within {_EFFECT_S:g} s"
+        time.sleep(0.0005)
+    return None
+
+
+def stat(pid: int) -> str:
+    """The state letter as `ps` shows it; "" when there is no such process."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
