@@ -90,7 +90,7 @@ def run(trial: Trial, halt: Halt, watch: Callable[[Record], None]) -> list[Recor
     Raises:
         ChaosgradeError: Chaos Toolkit ended before the run began.
     """
-    trial.folder.mkdir(parents=True)
+    trial.folder.mkdir(parents=True, exist_ok=True)
     path = trial.folder / "evidence.jsonl"
     with (trial.folder / "chaostoolkit.log").open("wb") as log:
         process = subprocess.Popen(

@@ -18,6 +18,7 @@ the end of standard input (the parent is gone) and always after `deadline_s`.
 """
 
 import asyncio
+import contextlib
 import errno
 import gc
 import importlib
@@ -27,7 +28,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 
 import aiohttp
@@ -51,17 +52,19 @@ class Client:
 
     Args:
         spec: the schedule.
-        session: where requests go out.
+        sessions: where requests go out, one for each customer.
         start: monotonic seconds of the first request.
     """
 
-    def __init__(self, spec: TrafficSpec, session: aiohttp.ClientSession, start: float) -> None:
+    def __init__(
+        self, spec: TrafficSpec, sessions: Sequence[aiohttp.ClientSession], start: float
+    ) -> None:
         self.offered = 0
         self.rows: list[Row] = []
         self.latencies = HdrHistogram(1, _HOUR_US, 3, b64_wrap=True)
         self.lateness = HdrHistogram(1, _HOUR_US, 3)
         self._spec = spec
-        self._session = session
+        self._sessions = sessions
         self.start = start
         self._loop = asyncio.get_running_loop()
         self._in_flight: set[asyncio.Task[None]] = set()
@@ -141,7 +144,7 @@ class Client:
             # Not aiohttp's own timeout: it rounds those above five seconds to whole seconds.
             async with (
                 asyncio.timeout(self._spec.timeout_s),
-                self._session.request(
+                self._sessions[customer].request(
                     self._spec.method,
                     self._spec.url,
                     headers={"X-Chaosgrade-Customer": str(customer)},
@@ -213,17 +216,10 @@ async def _serve() -> None:
 async def _offer(
     spec: TrafficSpec, commands: asyncio.StreamReader, out: asyncio.WriteTransport
 ) -> None:
-    async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0),  # hung requests must not hold up others
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
-        cookie_jar=aiohttp.DummyCookieJar(),  # customers do not share a sticky session
-        headers={"User-Agent": "chaosgrade"},
-    ) as session:
-        # aiohttp repeats a request by itself when a kept-alive connection turns out dead. That
-        # attempt failed, and attempts are counted here.
-        session._retry_connection = False
+    async with contextlib.AsyncExitStack() as stack:
+        sessions = [await stack.enter_async_context(_session()) for _ in range(spec.customers)]
         gc.freeze()  # what the imports left is never looked at again: shorter pauses
-        client = Client(spec, session, start=time.monotonic() + 0.01)
+        client = Client(spec, sessions, start=time.monotonic() + 0.01)
         unix = spec.wall - spec.monotonic
         start = round(client.start + unix, 6)
 
@@ -241,6 +237,20 @@ async def _offer(
             helper.cancel()
         flush()
         _write(out, _summary(client, time.monotonic() + unix))
+
+
+def _session() -> aiohttp.ClientSession:
+    """The connections of one customer: to a balancer of layer 4 they are what is balanced."""
+    session = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0),  # hung requests must not hold up others
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
+        cookie_jar=aiohttp.CookieJar(unsafe=True),  # a sticky session is a customer's own
+        headers={"User-Agent": "chaosgrade"},
+    )
+    # aiohttp repeats a request by itself when a kept-alive connection turns out dead. That
+    # attempt failed, and attempts are counted here.
+    session._retry_connection = False
+    return session
 
 
 async def _listen(commands: asyncio.StreamReader, stop: asyncio.Event) -> None:

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from chaosgrade.errors import ChaosgradeError, Exit, UsageError
 from chaosgrade.policies.grading import Grading, load_grading
 from chaosgrade.report import terminal, write_reports
@@ -98,7 +96,7 @@ def present(
     if problem is not None:
         raise problem
     if not as_json:
-        console = Console(highlight=False)
+        console = terminal.console()
         console.print(terminal.render(score, folder))
         if change is not None:
             console.print(terminal.comparison(change))

@@ -1,5 +1,6 @@
 """The commands: what can be said on the command line, and nothing of what it does."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -186,8 +187,6 @@ def stage_up(
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON when ready.")] = False,
 ) -> None:
     """Run the embedded AWS in the foreground until interrupted."""
-    import os
-
     from chaosgrade.cli.target import stage_command
 
     options = ["--port", str(port), *(["--json"] if as_json else [])]
@@ -211,6 +210,14 @@ def main() -> None:
     except BrokenPipeError:
         code = Exit.HOLDS  # whoever read our output has seen enough
         sys.stderr.close()
+    except Exception as error:
+        if os.environ.get("CHAOSGRADE_TRACEBACK"):
+            raise
+        _say(
+            f"internal error, {type(error).__name__}: {error}; "
+            "please report it with what CHAOSGRADE_TRACEBACK=1 shows"
+        )
+        code = Exit.INCONCLUSIVE
     raise SystemExit(int(code or 0))
 
 

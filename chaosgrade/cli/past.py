@@ -4,13 +4,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.text import Text
 
 from chaosgrade import evidence
 from chaosgrade.errors import UsageError
 from chaosgrade.policies.grading import load_grading
-from chaosgrade.report.terminal import lost_points
+from chaosgrade.report import terminal
 from chaosgrade.report.wording import grade_lines
 from chaosgrade.score import grade, to_json
 from chaosgrade.verdict import TrialVerdict, judge
@@ -47,10 +46,10 @@ def explain(verdicts: Sequence[TrialVerdict], *, as_json: bool) -> None:
         kept = ("score", "grade", "coverage", "caps", "lost")
         print(json.dumps({key: document[key] for key in kept}, indent=2))
         return
-    console = Console(highlight=False)
+    console = terminal.console()
     for line in grade_lines(score):
         console.print(Text(line))
-    console.print(lost_points(score) if score.lost else Text("No point was lost."))
+    console.print(terminal.lost_points(score) if score.lost else Text("No point was lost."))
     for experiment in score.experiments:
         for reason in experiment.invalid:
             console.print(Text(f"{experiment.experiment}: nothing is concluded: {reason}"))

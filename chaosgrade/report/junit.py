@@ -1,4 +1,4 @@
-"""The result as JUnit XML, which every CI system shows: a suite per experiment, a case per objective."""
+"""The result as JUnit XML for CI systems: a suite per experiment, a case per objective."""
 
 import xml.etree.ElementTree as ET
 

@@ -126,7 +126,8 @@ def _panel(panel: _Panel, line: Timeline, axis: _Axis, top: float) -> Iterable[s
         base = f"{top + _PANEL:.1f}"
         first, last = steps[0].split(",")[0], steps[-1].split(",")[0]
         points = " ".join(steps)
-        yield f'<polygon points="{first},{base} {points} {last},{base}" class="{panel.style} area"/>'
+        area = f"{first},{base} {points} {last},{base}"
+        yield f'<polygon points="{area}" class="{panel.style}"/>'
         yield f'<polyline points="{points}" class="{panel.style}"/>'
 
 
@@ -160,17 +161,21 @@ def _marks(trial: TrialVerdict, line: Timeline, axis: _Axis, bottom: float) -> I
     taken: dict[int, float] = {}
     for at_s, word, style, row in sorted(marks):
         x = axis.x(at_s)
-        yield f'<line x1="{x:.1f}" x2="{x:.1f}" y1="20" y2="{bottom:.1f}" class="{style}"/>'
+        yield _vertical(x, 20, bottom, style)
         end = x > _WIDTH - 120
         # Neighbouring labels would cover each other: the later one goes to the row below.
-        shift = 0 if x - taken.get(row, -200) > 70 else 1 - row
-        row = shift if shift else row
+        if x - taken.get(row, -200) < 70:
+            row = 1 - row  # noqa: PLW2901 - the row that this label takes
         taken[row] = x
         anchor, offset = ("end", -4) if end else ("start", 4)
         yield (
             f'<text x="{x + offset:.1f}" y="{12 + 11 * row:.1f}" text-anchor="{anchor}" '
             f'class="label {style}">{escape(word)}</text>'
         )
+
+
+def _vertical(x: float, top: float, bottom: float, style: str) -> str:
+    return f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{top:.1f}" y2="{bottom:.1f}" class="{style}"/>'
 
 
 def _time_axis(line: Timeline, axis: _Axis, bottom: float) -> Iterable[str]:
@@ -180,7 +185,7 @@ def _time_axis(line: Timeline, axis: _Axis, bottom: float) -> Iterable[str]:
     last = int(axis.end_s * line.time_scale // step)
     for number in range(first, last + 1):
         x = axis.x(number * step / line.time_scale)
-        yield f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{bottom:.1f}" y2="{bottom + 5:.1f}" class="grid"/>'
+        yield _vertical(x, bottom, bottom + 5, "grid")
         yield f'<text x="{x:.1f}" y="{bottom + 18:.1f}" class="tick middle">{number * step}</text>'
     words = "seconds after the fault, in AWS time"
     if line.projected:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -15,6 +15,12 @@ from chaosgrade.score import ExperimentScore, Score
 STYLES = {"passed": "green", "failed": "bold red", "inconclusive": "yellow"}
 _GRADE_STYLES = {"A": "green", "B": "green", "C": "yellow", "D": "yellow", "F": "red"}
 _WIDTH = 100
+
+
+def console() -> Console:
+    """Standard output; as wide as the tables need when it is no terminal."""
+    out = Console(highlight=False)
+    return out if out.is_terminal else Console(highlight=False, width=_WIDTH)
 
 
 def render(score: Score, folder: Path) -> RenderableType:

@@ -104,7 +104,9 @@ def found_unhealthy(group: Group) -> dict[str, str]:
             continue
         if not member.running:
             # The grace period does not cover an instance that EC2 says is gone.
-            found[member.instance] = "an EC2 instance status check found it not running"
+            found[member.instance] = (
+                "an EC2 health check indicating it has been terminated or stopped"
+            )
         elif (
             group.health_type == "ELB"
             and member.refused
@@ -119,7 +121,7 @@ def replaced(group: Group) -> list[Terminate]:
     if not group.runs("ReplaceUnhealthy", "Terminate"):
         return []
     return [
-        Terminate(member.instance, "it was taken out of service as unhealthy")
+        Terminate(member.instance, "a health check that called it unhealthy")
         for member in group.members
         if member.lifecycle == IN_SERVICE and not member.healthy
     ]
@@ -140,7 +142,7 @@ def to_desired(group: Group) -> list[Decision]:
         settled = all(member.lifecycle == IN_SERVICE for member in counted)
         if settled and fullest - emptiest > 1:
             # Launch before terminate: rebalancing must not cost capacity.
-            return [Launch(_emptiest(group.zones, load), "to rebalance Availability Zones")]
+            return [Launch(_emptiest(group.zones, load), "an imbalance of Availability Zones")]
     return []
 
 
@@ -150,7 +152,7 @@ def _launches(group: Group, load: Counter[str], missing: int) -> Iterable[Launch
     for _ in range(missing):
         zone = _emptiest(group.zones, load)
         load[zone] += 1
-        yield Launch(zone, f"to reach the desired capacity of {group.desired}")
+        yield Launch(zone, f"a difference between desired ({group.desired}) and actual capacity")
 
 
 def _scale_in(group: Group, load: Counter[str], surplus: int) -> Iterable[Terminate]:
@@ -162,29 +164,35 @@ def _scale_in(group: Group, load: Counter[str], surplus: int) -> Iterable[Termin
         member = max(candidates, key=lambda m: (load[m.zone], m.in_service_for_s))
         candidates.remove(member)
         load[member.zone] -= 1
-        yield Terminate(member.instance, f"to shrink to the desired capacity of {group.desired}")
+        yield Terminate(member.instance, f"a desired capacity of {group.desired}")
 
 
 def _emptiest(zones: tuple[str, ...], load: Counter[str]) -> str:
     return min(zones, key=lambda zone: (load[zone], zones.index(zone)))
 
 
-def activity(group: str, description: str, cause: str, failure: str | None) -> Activity:
-    """One scaling activity that ends now.
-
-    Args:
-        failure: why it failed, if it did.
-    """
+def activity(group: str, description: str, cause: str) -> Activity:
+    """A scaling activity that begins now."""
     now = datetime.now(UTC)
-    done: Activity = {
+    return {
         "ActivityId": str(uuid.uuid4()),
         "AutoScalingGroupName": group,
         "Description": description,
-        "Cause": f"At {now:%Y-%m-%dT%H:%M:%SZ} {cause}",
+        "Cause": f"At {now:%Y-%m-%dT%H:%M:%SZ} {cause}.",
         "StartTime": now,
-        "EndTime": now,
+        "StatusCode": "InProgress",
+        "Progress": 50,
+    }
+
+
+def ended(begun: Activity, failure: str | None = None) -> Activity:
+    """The same activity, ended now; with what went wrong, if it failed."""
+    done: Activity = {
+        **begun,
+        "EndTime": datetime.now(UTC),
         "StatusCode": "Failed" if failure else "Successful",
-        "StatusMessage": failure or "",
         "Progress": 100,
     }
+    if failure:
+        done["StatusMessage"] = failure
     return done

@@ -49,8 +49,8 @@ class ControlPlane:
         self._errors_said = 0
         # Nothing follows from a process's start or end: the balancer finds out, as on AWS.
         self._hosts = Child("chaosgrade.stage.hosts", lambda event: None)
-        self._balancer = Child("chaosgrade.stage.balancer", lambda e: self._balancing.on_event(e))
-        self._balancing = Balancing(scale, self._balancer.send, self._left_at.get)
+        self._balancing = Balancing(scale, self._send_balancer, self._left_at.get)
+        self._balancer = Child("chaosgrade.stage.balancer", self._balancing.on_event)
         self.world: MotoWorld
         self._groups: GroupReconciler
 
@@ -68,8 +68,10 @@ class ControlPlane:
                 ),
                 draining=self._balancing.draining,
                 command=self._command,
-                activities=lambda group: self._groups.activities(group),
-                note=lambda group, text, cause: self._groups.note(group, text, cause),
+                activities=lambda group: self._groups.activities(group),  # noqa: PLW0108 - made below
+                terminating=lambda group, instance, cause: self._groups.terminating(  # noqa: PLW0108
+                    group, instance, cause
+                ),
                 runs=self._running.__contains__,
                 reboot=self._reboot,
                 now=self._now,
@@ -187,12 +189,19 @@ class ControlPlane:
             self._hosts.send({"op": "stop", "instance": instance})
             del self._running[instance]  # found missing, and launched, right after this call
 
+    # -- balancers
+
+    def _send_balancer(self, order: Mapping[str, object]) -> None:
+        self._balancer.send(order)
+
     def _place(self, target: str) -> Mapping[str, str]:
         host = self._running.get(target) or next(
             (host for host in self.world.hosts() if host.id == target), None
         )
         # Not an instance: a target by address.
         return {"host": host.address, "zone": host.zone} if host else {"host": target, "zone": ""}
+
+    # -- Systems Manager
 
     def _command(
         self, document: str, parameters: Mapping[str, list[str]], instance: str

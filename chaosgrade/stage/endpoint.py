@@ -7,8 +7,6 @@ import socket
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
-from urllib.parse import parse_qs
-from xml.sax.saxutils import escape
 
 from moto.moto_server.werkzeug_app import (
     DomainDispatcherApplication,
@@ -18,9 +16,9 @@ from moto.moto_server.werkzeug_app import (
 from werkzeug.serving import BaseWSGIServer, make_server
 
 from chaosgrade.errors import UsageError
+from chaosgrade.stage.refusals import ApiCall, answer, refused
 
 DESCRIPTION_PATH = "/_chaosgrade/stage"
-HEALTH_PATH = "/_chaosgrade/health"
 
 type StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 
@@ -54,7 +52,7 @@ class Endpoint:
     def __init__(
         self,
         port: int,
-        lock: threading.RLock,  # type: ignore[valid-type]  # a function to mypy, a type to readers
+        lock: threading.RLock,
         after_call: Callable[[], None],
         description: Callable[[], dict[str, Any]],
     ) -> None:
@@ -83,20 +81,30 @@ class Endpoint:
         length = int(environ.get("CONTENT_LENGTH") or 0)
         sent = environ["wsgi.input"].read(length) if length else b""
         environ["wsgi.input"] = io.BytesIO(sent)
-        answer: dict[str, Any] = {}
+        call = ApiCall.of(environ, sent)
+        if reason := refused(call):
+            return _fail(call, "NotImplemented", reason, start)
+        status, headers = "", list[tuple[str, str]]()
 
-        def keep(status: str, headers: list[tuple[str, str]], *_: Any) -> None:
-            answer.update(status=status, headers=headers)
+        def keep(line: str, fields: list[tuple[str, str]], *_: Any) -> None:
+            nonlocal status, headers
+            status, headers = line, fields
 
         with self._lock:
             try:
                 body = b"".join(self._moto(environ, keep))
-            except Exception as error:  # moto raises what Flask's debug mode lets through
-                return _refuse(environ, sent, error, start)
-            self._after_call()
-        if answer["status"].startswith("500") and b"<html" in body[:300].lower():
-            return _refuse(environ, sent, None, start)
-        start(answer["status"], answer["headers"])
+            except NotImplementedError:
+                return _fail(call, "NotImplemented", f"the stage does not play {call.what}", start)
+            except Exception as error:  # moto's own failure at input that it did not expect
+                return _fail(
+                    call, "InternalFailure", f"the stage failed at {call.what}: {error!r}", start
+                )
+            finally:
+                self._after_call()
+        if status[:3] in {"404", "500"} and b"<html" in body[:300].lower():
+            # No such operation in moto: its web framework answers, not a service.
+            return _fail(call, "NotImplemented", f"the stage does not play {call.what}", start)
+        start(status, headers)
         return [body]
 
 
@@ -113,27 +121,9 @@ def _listen(port: int) -> socket.socket:
     return listener
 
 
-def _refuse(
-    environ: dict[str, Any], sent: bytes, error: Exception | None, start: StartResponse
-) -> list[bytes]:
+def _fail(call: ApiCall, code: str, message: str, start: StartResponse) -> list[bytes]:
     """An error as the called service would shape it, with a status that SDKs do not retry."""
-    target = environ.get("HTTP_X_AMZ_TARGET", "")
-    action = target.rpartition(".")[2] or parse_qs(sent.decode("latin-1")).get("Action", [""])[0]
-    what = action or f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"
-    if error is None or isinstance(error, NotImplementedError):
-        code, message = "NotImplemented", f"the stage does not play {what}"
-    else:
-        code, message = "InternalFailure", f"the stage failed at {what}: {error!r}"
-    if target or not action:
-        kind = "application/x-amz-json-1.1"
-        body = json.dumps({"__type": code, "message": message}).encode()
-    else:
-        kind = "text/xml"
-        body = (
-            f"<ErrorResponse><Errors><Error><Code>{code}</Code><Message>{escape(message)}</Message>"
-            f"</Error></Errors><Error><Code>{code}</Code><Message>{escape(message)}</Message></Error>"
-            "<RequestId>stage</RequestId></ErrorResponse>"
-        ).encode()
+    kind, body = answer(call, code, message)
     start(
         "501 Not Implemented",
         [("Content-Type", kind), ("Content-Length", str(len(body))), ("x-amzn-ErrorType", code)],

@@ -1,4 +1,4 @@
-"""The event loop of the stage's processes: uvloop where it is installed, asyncio's own elsewhere."""
+"""The event loop of the stage's processes: uvloop where it is installed, else asyncio's own."""
 
 import asyncio
 from collections.abc import Callable, Coroutine

@@ -91,18 +91,24 @@ def send(pid: int, name: str) -> str | None:
     if number is None:
         return f"no signal {name}"
     os.kill(pid, number)
-    effect: Mapping[int, Callable[[str], bool]] = {
-        signal.SIGSTOP: lambda stat: stat in ("T", "Z", ""),
-        signal.SIGKILL: lambda stat: stat in ("Z", ""),
-        signal.SIGCONT: lambda stat: stat != "T",
-    }
-    took_effect = effect.get(number, lambda stat: True)
     deadline = time.monotonic() + _EFFECT_S
-    while not took_effect(stat(pid)):
+    while not _shows_effect(number, stat(pid)):
         if time.monotonic() > deadline:
             return f"{name} had no effect on process {pid} within {_EFFECT_S:g} s"
         time.sleep(0.0005)
     return None
+
+
+def _shows_effect(number: int, letter: str) -> bool:
+    match number:
+        case signal.SIGKILL:
+            return letter in ("Z", "")
+        case signal.SIGSTOP:
+            return letter in ("T", "Z", "")
+        case signal.SIGCONT:
+            return letter != "T"
+        case _:
+            return True
 
 
 def stat(pid: int) -> str:

@@ -40,7 +40,9 @@ def install(hooks: Hooks, world: "MotoWorld") -> None:
     """Replace them, in this process, for good."""
     _replace(Instance, "reboot", lambda instance: hooks.reboot(instance.id))
     _capacity()
+    _health_and_history(hooks)
     _members(hooks, world)
+    _standby(world)
     _balancing(hooks)
     _commands(hooks)
 
@@ -142,7 +144,7 @@ def _group(response: Any, name: str) -> Any:
 # -- Auto Scaling: which ones
 
 
-def _members(hooks: Hooks, world: "MotoWorld") -> None:
+def _health_and_history(hooks: Hooks) -> None:
     def set_instance_health(response: Any) -> Any:
         status = response._get_param("HealthStatus")
         if status not in ("Healthy", "Unhealthy"):
@@ -157,6 +159,15 @@ def _members(hooks: Hooks, world: "MotoWorld") -> None:
 
     _replace(AutoScalingResponse, "set_instance_health", set_instance_health)
 
+    def describe_scaling_activities(response: Any) -> Any:
+        return ActionResult(
+            {"Activities": hooks.activities(response._get_param("AutoScalingGroupName"))}
+        )
+
+    _replace(AutoScalingResponse, "describe_scaling_activities", describe_scaling_activities)
+
+
+def _members(hooks: Hooks, world: "MotoWorld") -> None:
     def terminate_instance(backend: Any, instance_id: str, should_decrement: bool) -> Any:
         group, state = _state(backend, instance_id)
         before = group.desired_capacity
@@ -165,7 +176,7 @@ def _members(hooks: Hooks, world: "MotoWorld") -> None:
             group.desired_capacity = before - 1
         world.leave_service(group.name, instance_id)
         done = TerminateInstanceActivity(state.instance, before)
-        hooks.note(group.name, f"Terminating EC2 instance: {instance_id}", "at a user's request.")
+        hooks.terminating(group.name, instance_id, "a user request")
         return done
 
     _replace(AutoScalingBackend, "terminate_instance", terminate_instance)
@@ -197,6 +208,8 @@ def _members(hooks: Hooks, world: "MotoWorld") -> None:
 
     _replace(AutoScalingBackend, "detach_instances", detach_instances)
 
+
+def _standby(world: "MotoWorld") -> None:
     def enter_standby(
         backend: Any, group_name: str, instance_ids: list[str], should_decrement: bool
     ) -> list[Any]:
@@ -226,13 +239,6 @@ def _members(hooks: Hooks, world: "MotoWorld") -> None:
         return done
 
     _replace(AutoScalingBackend, "exit_standby_instances", exit_standby)
-
-    def describe_scaling_activities(response: Any) -> Any:
-        return ActionResult(
-            {"Activities": hooks.activities(response._get_param("AutoScalingGroupName"))}
-        )
-
-    _replace(AutoScalingResponse, "describe_scaling_activities", describe_scaling_activities)
 
 
 def _state(backend: Any, instance: str, group_name: str | None = None) -> tuple[Any, Any]:

@@ -236,7 +236,7 @@ class MotoWorld:
                         }
 
     def target_groups(self) -> Iterator[dict[str, Any]]:
-        """Target groups with their running or lately running targets, as the balancer takes them."""
+        """Target groups with their registered targets, as the balancer takes them."""
         for group in self._elbv2.target_groups.values():
             port = group.health_check_port
             yield {

@@ -7,15 +7,29 @@ nonsense, 503 without registered targets, 504 when it does not answer in time.
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol, cast
 
 from chaosgrade.stage.http_message import MAX_HEAD, Malformed, Message
 
-CONNECT_TIMEOUT_S = 10.0
-IDLE_TIMEOUT_S = 60.0
-"""Real seconds, as request latencies are: a connection on which nothing moves is given up."""
 _MAX_BODY = 1 << 20
 _RACE_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """When a balancer gives up, in measured seconds: latencies of requests are not scaled.
+
+    Args:
+        connect_s: a target does not accept a connection.
+        idle_s: nothing moves on a connection.
+    """
+
+    connect_s: float = 10.0
+    idle_s: float = 60.0
+
+
+ELB_TIMEOUTS = Timeouts()
 
 
 class Connection(Protocol):
@@ -127,9 +141,16 @@ class Downstream(asyncio.Protocol):
     Args:
         choose: the target of the next request; None when there is none.
         clients: where it is listed while it is open.
+        timeouts: when it gives up.
     """
 
-    def __init__(self, choose: Callable[[], Target | None], clients: set[Connection]) -> None:
+    def __init__(
+        self,
+        choose: Callable[[], Target | None],
+        clients: set[Connection],
+        timeouts: Timeouts = ELB_TIMEOUTS,
+    ) -> None:
+        self._timeouts = timeouts
         self._choose = choose
         self._clients = clients
         self._loop = asyncio.get_running_loop()
@@ -144,7 +165,7 @@ class Downstream(asyncio.Protocol):
         self._upstream: Upstream | None = None
         self._work: asyncio.Task[None] | None = None
         self._moved_at = self._sent_at = self._loop.time()
-        self._watch = self._loop.call_later(IDLE_TIMEOUT_S, self._idle)
+        self._watch = self._loop.call_later(self._timeouts.idle_s, self._idle)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -199,7 +220,7 @@ class Downstream(asyncio.Protocol):
         upstream = Upstream(target)
         asked = False
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            async with asyncio.timeout(self._timeouts.connect_s):
                 await self._loop.create_connection(lambda: upstream, target.host, target.port)
             asked = self._ask(upstream)
             if not asked:
@@ -262,6 +283,7 @@ class Downstream(asyncio.Protocol):
         self._done(keep=keep)
 
     def _done(self, *, keep: bool) -> None:
+        self._upstream = None  # it may serve another client by now
         if not keep:
             self._busy = True  # what still comes is not read
             self._transport.close()
@@ -280,12 +302,12 @@ class Downstream(asyncio.Protocol):
 
     def _idle(self) -> None:
         """Nothing has moved for long, or it has and the watch starts again."""
-        left = self._moved_at + IDLE_TIMEOUT_S - self._loop.time()
+        left = self._moved_at + self._timeouts.idle_s - self._loop.time()
         if left > 0:
             self._watch = self._loop.call_later(left, self._idle)
             return
         self._moved_at = self._loop.time()
-        self._watch = self._loop.call_later(IDLE_TIMEOUT_S, self._idle)
+        self._watch = self._loop.call_later(self._timeouts.idle_s, self._idle)
         if self._upstream is None or self._answering:
             self._transport.abort()
             return

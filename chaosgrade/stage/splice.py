@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable
 from typing import cast
 
-from chaosgrade.stage.proxy import CONNECT_TIMEOUT_S, Connection, Target
+from chaosgrade.stage.proxy import ELB_TIMEOUTS, Connection, Target
 
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER on, for 0 s: closing sends a reset."""
@@ -53,7 +53,7 @@ class Splice(asyncio.Protocol):
             return
         peer = Splice(self._choose, self._clients, self)
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            async with asyncio.timeout(ELB_TIMEOUTS.connect_s):
                 await asyncio.get_running_loop().create_connection(
                     lambda: peer, target.host, target.port
                 )

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from chaosgrade.stage.ssm_documents import Invocation
 
@@ -39,9 +39,9 @@ class Activity(TypedDict):
     Description: str
     Cause: str
     StartTime: datetime
-    EndTime: datetime
+    EndTime: NotRequired[datetime]
     StatusCode: str
-    StatusMessage: str
+    StatusMessage: NotRequired[str]
     Progress: int
 
 
@@ -56,7 +56,7 @@ class Hooks:
         draining: (id, port) of targets of a group that are being drained.
         command: runs (document, parameters, instance id).
         activities: scaling activities of a group (None: of all), the latest first.
-        note: keeps a scaling activity of (group, description, cause).
+        terminating: notes that (group, instance) is terminated because of (cause).
         runs: whether an instance is running.
         reboot: restarts the processes of an instance.
         now: AWS seconds since the stage began.
@@ -68,7 +68,7 @@ class Hooks:
     draining: Callable[[str], list[tuple[str, int]]]
     command: Callable[[str, Mapping[str, list[str]], str], Invocation]
     activities: Callable[[str | None], list[Activity]]
-    note: Callable[[str, str, str], None]
+    terminating: Callable[[str, str, str], None]
     runs: Callable[[str], bool]
     reboot: Callable[[str], None]
     now: Callable[[], float]
