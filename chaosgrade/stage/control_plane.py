@@ -47,6 +47,7 @@ class ControlPlane:
         self._left_at: dict[str, float] = {}
         self._silent: set[str] = set()
         self._errors_said = 0
+        self._up = False
         # Nothing follows from a process's start or end: the balancer finds out, as on AWS.
         self._hosts = Child("chaosgrade.stage.hosts", lambda event: None)
         self._balancing = Balancing(scale, self._send_balancer, self._left_at.get)
@@ -105,7 +106,8 @@ class ControlPlane:
                 [m.lifecycle for m in group.members] == [IN_SERVICE] * group.desired
                 for group in self._groups.groups(self._now())
             )
-            return full and self._balancing.ready(self._now())
+            self._up = self._up or (full and self._balancing.ready(self._now()))
+            return self._up
 
     def check_children(self) -> None:
         """Notice the death of a part of the stage.
@@ -178,7 +180,8 @@ class ControlPlane:
                 "host": host.address,
                 "port": _WEB_PORT,
                 "workload": "web",
-                "boot_s": self._time.real(host.boot_s),
+                # A stage plays a system that has been up for long: only what is launched later boots.
+                "boot_s": self._time.real(host.boot_s) if self._up else 0.0,
                 "environment": {"INSTANCE_ID": host.id, "AVAILABILITY_ZONE": host.zone},
             }
         )

@@ -49,8 +49,11 @@ class MotoWorld:
 
     @property
     def zones(self) -> tuple[str, ...]:
-        """Zones with a subnet."""
-        return tuple(sorted({s.availability_zone for s in self._ec2.describe_subnets()}))
+        """Zones that the template has subnets in; all of the Region's without any."""
+        subnets = self._ec2.describe_subnets()
+        # The default VPC comes with a subnet in each zone.
+        own = [s for s in subnets if str(s.default_for_az).lower() != "true"] or subnets
+        return tuple(sorted({subnet.availability_zone for subnet in own}))
 
     def hosts(self) -> Iterator[Host]:
         """All instances, the terminated ones included."""

@@ -108,8 +108,14 @@ def load(name: str, assignments: Sequence[str], region: str) -> Template:
         problem = getattr(error, "problem", None) or "not YAML"
         raise UsageError(f"template {name} is malformed{where}: {problem}") from None
     _check_resources(name, document)
-    # As JSON: what was checked here is what is built, whatever another reader makes of short forms.
-    body = json.dumps(_with_region(document, region), default=str)
+    try:
+        # As JSON: what was checked here is what is built, whatever another reader makes of short
+        # forms.
+        body = json.dumps(_with_region(document, region), default=str)
+    except (RecursionError, TypeError, ValueError):
+        raise UsageError(
+            f"template {name} is malformed: an alias contains itself, or a key is not text"
+        ) from None
     return Template(name, body, _parameters(name, document, assignments))
 
 
@@ -160,6 +166,8 @@ def _read(name: str) -> str:
 
 def _parameters(name: str, document: Mapping[str, Any], given: Sequence[str]) -> dict[str, str]:
     declared: Mapping[str, Mapping[str, Any]] = document.get("Parameters") or {}
+    if not isinstance(declared, dict) or not all(isinstance(s, dict) for s in declared.values()):
+        raise UsageError(f"template {name}: Parameters must map names to their types")
     values = {
         key: _text(slot["Default"])
         for key, slot in declared.items()

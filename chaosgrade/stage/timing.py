@@ -19,7 +19,7 @@ TICK_S = 0.05
 """Real seconds between two looks of the reconcilers at the world."""
 
 READY_TIMEOUT_S = 60.0
-"""Real seconds, beyond the scaled boot time, after which a stage that is not ready gives up."""
+"""Real seconds, after which a stage that is not ready gives up."""
 
 EXIT_TIMEOUT_S = 1.0
 """Real seconds that child processes get to leave by themselves."""

@@ -3,7 +3,6 @@
 import signal
 import socket
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 
@@ -442,9 +441,9 @@ def test_a_network_balancer_splices_connections(balancer: Child, address: tuple[
         with socket.create_connection(address, timeout=10) as client:
             for word in (b"\x00one", b"two"):
                 client.sendall(word)
-                name, _, heard = client.recv(100).partition(b":")
+                who, _, heard = client.recv(100).partition(b":")
                 assert heard == word
-                said.add(name)
+                said.add(who)
             client.shutdown(socket.SHUT_WR)
             assert client.recv(1) == b""
     assert said == {b"i-0", b"i-1"}

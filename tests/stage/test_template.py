@@ -55,6 +55,7 @@ def test_what_somebody_wrote_wrong_is_named(
         ("just text", ["Resources"]),
         ("Resources: {}", ["Resources"]),
         ("Parameters: 3\nResources: {Net: {Type: 'AWS::EC2::VPC'}}", ["Parameters"]),
+        ("Resources: {Net: &n {Type: 'AWS::EC2::VPC', Properties: *n}}", ["mine.yaml", "alias"]),
         ("Resources: {Db: {Type: 'AWS::RDS::DBInstance'}}", ["Db", "AWS::RDS::DBInstance"]),
     ],
 )

@@ -1,0 +1,305 @@
+"""A whole stage: calls to its AWS have consequences for real processes."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.stage.conftest import Stage, eventually, running_stage
+
+pytestmark = pytest.mark.stage
+
+
+def members(stage: Stage) -> dict[str, dict[str, Any]]:
+    (group,) = stage.client("autoscaling").describe_auto_scaling_groups()["AutoScalingGroups"]
+    return {instance["InstanceId"]: instance for instance in group["Instances"]}
+
+
+def health(stage: Stage) -> dict[str, str]:
+    elbv2 = stage.client("elbv2")
+    arn = elbv2.describe_target_groups()["TargetGroups"][0]["TargetGroupArn"]
+    answer = elbv2.describe_target_health(TargetGroupArn=arn)
+    return {
+        target["Target"]["Id"]: target["TargetHealth"]["State"]
+        for target in answer["TargetHealthDescriptions"]
+    }
+
+
+def whole(stage: Stage) -> bool:
+    """Six members in service and six healthy targets, the same ones."""
+    books = members(stage)
+    in_service = all(member["LifecycleState"] == "InService" for member in books.values())
+    return in_service and len(books) == 6 and health(stage) == dict.fromkeys(books, "healthy")
+
+
+def hosting(stage: Stage, instance: str) -> str:
+    (reservation,) = stage.client("ec2").describe_instances(InstanceIds=[instance])["Reservations"]
+    address: str = reservation["Instances"][0]["PrivateIpAddress"]
+    return address
+
+
+def answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://{address}:8080/health", timeout=0.2) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
+
+
+def command(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "chaosgrade.stage", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        env={**os.environ, **environment},
+        check=False,
+    )
+
+
+def refusal(call: Any, **arguments: Any) -> str:
+    with pytest.raises(ClientError) as caught:
+        call(**arguments)
+    return str(caught.value.response["Error"]["Code"])
+
+
+def test_a_ready_stage_is_whole_and_says_where_it_is(stage: Stage) -> None:
+    """Every target is healthy by the balancer's own checks, and the endpoint repeats the line."""
+    document = stage.document
+    assert whole(stage)
+    assert Counter(m["AvailabilityZone"] for m in members(stage).values()) == {
+        zone: 2 for zone in document["zones"]
+    }
+    with urllib.request.urlopen(f"{document['endpoint']}/_chaosgrade/stage") as answer:
+        assert json.load(answer) == document
+    with urllib.request.urlopen(document["balancers"]["web"] + "/health") as answer:
+        assert answer.status == 200
+    assert document["time_scale"] == 60.0
+    assert document["env"]["AWS_ENDPOINT_URL"] == document["endpoint"]
+
+
+def test_a_terminated_instance_dies_and_is_replaced_in_its_zone(stage: Stage) -> None:
+    """The process ends at once; the group notices at a health evaluation and launches anew."""
+    victim, zone = next((i, m["AvailabilityZone"]) for i, m in members(stage).items())
+    address = hosting(stage, victim)
+    assert answers(address)
+    stage.client("ec2").terminate_instances(InstanceIds=[victim])
+    assert not answers(address)
+    eventually(lambda: victim not in members(stage) and whole(stage))
+    zones = Counter(m["AvailabilityZone"] for m in members(stage).values())
+    assert zones[zone] == 2
+    causes = [
+        activity["Cause"]
+        for activity in stage.client("autoscaling").describe_scaling_activities(
+            AutoScalingGroupName="web"
+        )["Activities"]
+        if victim in activity["Description"] and activity["Description"].startswith("Term")
+    ]
+    assert "EC2 health check" in causes[0]
+
+
+def test_a_stopped_instance_is_replaced(stage: Stage) -> None:
+    """Stopped is not healthy either: the group terminates it and launches another."""
+    victim = next(iter(members(stage)))
+    stage.client("ec2").stop_instances(InstanceIds=[victim])
+    eventually(lambda: victim not in members(stage) and whole(stage))
+
+
+def test_a_hanging_process_is_found_by_its_health_check_and_replaced(stage: Stage) -> None:
+    """ELB health counts after the grace period, and draining shows before the end."""
+    victim = next(iter(members(stage)))
+    stage.client("ssm").send_command(
+        DocumentName="AWSFIS-Run-Kill-Process",
+        InstanceIds=[victim],
+        Parameters={"ProcessName": ["web"], "Signal": ["SIGSTOP"]},
+    )
+    eventually(lambda: health(stage)[victim] == "unhealthy")
+    eventually(lambda: health(stage).get(victim) == "draining")
+    eventually(lambda: victim not in members(stage) and whole(stage))
+
+
+def test_suspended_launch_is_honoured_until_it_is_resumed(stage: Stage) -> None:
+    """The group stays one short, however long it takes, and recovers afterwards."""
+    autoscaling = stage.client("autoscaling")
+    victim = next(iter(members(stage)))
+    autoscaling.suspend_processes(AutoScalingGroupName="web", ScalingProcesses=["Launch"])
+    stage.client("ec2").terminate_instances(InstanceIds=[victim])
+    eventually(lambda: victim not in members(stage))
+    assert len(members(stage)) == 5
+    autoscaling.resume_processes(AutoScalingGroupName="web", ScalingProcesses=["Launch"])
+    eventually(lambda: whole(stage))
+
+
+def test_an_instance_called_unhealthy_is_replaced_unless_in_grace(stage: Stage) -> None:
+    """SetInstanceHealth is respected at once when it is told to ignore the grace period."""
+    victim = next(iter(members(stage)))
+    stage.client("autoscaling").set_instance_health(
+        InstanceId=victim, HealthStatus="Unhealthy", ShouldRespectGracePeriod=False
+    )
+    eventually(lambda: victim not in members(stage) and whole(stage))
+
+
+def test_termination_by_the_group_may_shrink_it(stage: Stage) -> None:
+    """With decrement nothing is launched; below the minimum it is refused."""
+    autoscaling = stage.client("autoscaling")
+    victim = next(iter(members(stage)))
+    end = autoscaling.terminate_instance_in_auto_scaling_group
+    assert refusal(end, InstanceId=victim, ShouldDecrementDesiredCapacity=True) == "ValidationError"
+    autoscaling.update_auto_scaling_group(AutoScalingGroupName="web", MinSize=3)
+    end(InstanceId=victim, ShouldDecrementDesiredCapacity=True)
+    assert members(stage)[victim]["LifecycleState"] == "Terminating"
+    eventually(lambda: victim not in members(stage))
+    assert len(members(stage)) == 5
+    autoscaling.set_desired_capacity(AutoScalingGroupName="web", DesiredCapacity=6)
+    eventually(lambda: whole(stage))
+
+
+def test_capacity_follows_the_desired_number(stage: Stage) -> None:
+    """Scaling in keeps the zones balanced; above the maximum it is refused."""
+    autoscaling = stage.client("autoscaling")
+    set_desired = autoscaling.set_desired_capacity
+    assert refusal(set_desired, AutoScalingGroupName="web", DesiredCapacity=10) == "ValidationError"
+    autoscaling.update_auto_scaling_group(AutoScalingGroupName="web", MinSize=3, DesiredCapacity=3)
+    eventually(lambda: len(members(stage)) == 3)
+    zones = Counter(m["AvailabilityZone"] for m in members(stage).values())
+    assert set(zones.values()) == {1}
+    set_desired(AutoScalingGroupName="web", DesiredCapacity=6)
+    eventually(lambda: whole(stage))
+
+
+def test_standby_takes_an_instance_out_of_traffic_and_back(stage: Stage) -> None:
+    """It keeps running, is no target meanwhile, and is one again afterwards."""
+    autoscaling = stage.client("autoscaling")
+    autoscaling.update_auto_scaling_group(AutoScalingGroupName="web", MinSize=3)
+    chosen = next(iter(members(stage)))
+    autoscaling.enter_standby(
+        AutoScalingGroupName="web", InstanceIds=[chosen], ShouldDecrementDesiredCapacity=True
+    )
+    eventually(lambda: chosen not in health(stage))
+    assert answers(hosting(stage, chosen))
+    autoscaling.exit_standby(AutoScalingGroupName="web", InstanceIds=[chosen])
+    eventually(lambda: whole(stage))
+    assert chosen in members(stage)
+
+
+def test_a_target_that_is_deregistered_drains_first(stage: Stage) -> None:
+    """Its state is draining for the deregistration delay, then it is gone; it can come back."""
+    elbv2 = stage.client("elbv2")
+    arn = elbv2.describe_target_groups()["TargetGroups"][0]["TargetGroupArn"]
+    chosen = next(iter(health(stage)))
+    elbv2.deregister_targets(TargetGroupArn=arn, Targets=[{"Id": chosen}])
+    assert health(stage)[chosen] == "draining"
+    eventually(lambda: chosen not in health(stage))
+    elbv2.register_targets(TargetGroupArn=arn, Targets=[{"Id": chosen}])
+    eventually(lambda: whole(stage))
+
+
+def test_what_the_stage_does_not_play_is_refused_in_the_services_own_shape(stage: Stage) -> None:
+    """A client error at once, in each protocol, and never a success without consequences."""
+    calls: list[tuple[str, str, dict[str, Any]]] = [
+        ("autoscaling", "start_instance_refresh", {"AutoScalingGroupName": "web"}),
+        ("ec2", "describe_fpga_images", {}),
+        ("ec2", "replace_network_acl_association", {"AssociationId": "a", "NetworkAclId": "b"}),
+        ("fis", "start_experiment", {"experimentTemplateId": "EXT1"}),
+        ("rds", "failover_db_cluster", {"DBClusterIdentifier": "orders"}),
+        ("route53", "list_hosted_zones", {}),
+        ("cloudformation", "delete_stack", {"StackName": "three-tier"}),
+        ("elb", "describe_load_balancers", {}),
+        ("cloudwatch", "describe_alarm_contributors", {"AlarmName": "a"}),
+    ]
+    for service, operation, arguments in calls:
+        code = refusal(getattr(stage.client(service), operation), **arguments)
+        assert code == "NotImplemented", (service, operation)
+
+
+def test_two_stages_run_side_by_side(stage: Stage) -> None:
+    """They share neither ports nor addresses, and one ends without the other."""
+    with running_stage("--time-scale", "60", "--parameter", "DesiredCapacity=1") as other:
+        assert other.document["endpoint"] != stage.document["endpoint"]
+        assert other.document["balancers"] != stage.document["balancers"]
+        other.process.send_signal(signal.SIGINT)
+        assert other.process.wait(2) == 0
+    assert whole(stage)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_nothing_outlives_a_stage(number: signal.Signals) -> None:
+    """Not even its killing leaves a process; asked to end, it ends with 0 within two seconds."""
+    with running_stage("--parameter", "DesiredCapacity=2") as stage:
+        started = stage.descendants()
+        assert len(started) >= 4  # hosts, balancer, two instances
+        stage.process.send_signal(number)
+        code = stage.process.wait(2)
+        assert code == (-number if number == signal.SIGKILL else 0)
+        eventually(lambda: not any(_lives(pid) for pid in started), 2.0)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        state = (
+            Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[0]
+        )
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"  # a zombie waits for whoever inherited it
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--template", "four-tier"], ["four-tier", "three-tier"]),
+        (["--time-scale", "0"], ["--time-scale", "0"]),
+        (["--time-scale", "nan"], ["--time-scale", "nan"]),
+        (["--time-scale", "fast"], ["--time-scale", "fast"]),
+        (["--parameter", "FleetType=none"], ["none"]),
+        (["--port", "70000"], ["--port", "70000"]),
+        (["--colour"], ["--colour"]),
+    ],
+)
+def test_a_wrong_argument_ends_in_one_line(arguments: list[str], words: list[str]) -> None:
+    """Exit code 2 and a line with the value, before anything was started."""
+    ended = command("--json", *arguments)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("chaosgrade: ")
+    assert all(word in line for word in words), line
+
+
+def test_a_template_that_cannot_be_played_ends_in_one_line(tmp_path: Path) -> None:
+    """An unsupported type before anything starts, a wrong reference when the stack is made."""
+    path = tmp_path / "mine.yaml"
+    for text, word in (
+        ("Resources: {Db: {Type: 'AWS::RDS::DBInstance'}}", "AWS::RDS::DBInstance"),
+        (
+            "Resources: {Net: {Type: 'AWS::EC2::Subnet', Properties: {VpcId: !Ref Missing}}}",
+            "Missing",
+        ),
+    ):
+        path.write_text(text, "utf-8")
+        ended = command("--json", "--template", str(path))
+        assert (ended.returncode, ended.stdout) == (2, "")
+        (line,) = ended.stderr.splitlines()
+        assert line.startswith("chaosgrade: ")
+        assert word in line
+
+
+def test_a_taken_port_ends_in_one_line() -> None:
+    """With the port and what to do."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        ended = command("--json", "--port", str(port))
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert str(port) in line
+    assert "--port" in line
