@@ -53,7 +53,10 @@ class Place:
     @classmethod
     def of(cls, experiment: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> "Place":
         """The place that `chaosgrade run` has prepared, or a new one under `runs/`."""
-        name = environ.get("CHAOSGRADE_EXPERIMENT") or _slug(str(experiment["title"]))
+        # Chaos Toolkit does not tell the file's name; a title such as "name: what happens" does.
+        name = environ.get("CHAOSGRADE_EXPERIMENT") or _slug(
+            str(experiment["title"]).partition(":")[0]
+        )
         seed = environ.get("CHAOSGRADE_SEED")
         folder = environ.get("CHAOSGRADE_RUN_FOLDER")
         return cls(

@@ -10,7 +10,8 @@ from chaosgrade.timeline import Bin, Timeline
 from chaosgrade.verdict import TrialVerdict
 
 _WIDTH, _LEFT, _RIGHT = 960, 64, 16
-_TOP, _PANEL, _GAP = 34, 84, 30
+_TOP, _PANEL, _GAP = 56, 84, 30
+_ROWS, _ROW, _CHARACTER = 3, 12, 6.2
 _STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
 
 
@@ -147,29 +148,28 @@ def _runs(panel: _Panel, line: Timeline) -> Iterable[list[Bin]]:
 def _marks(trial: TrialVerdict, line: Timeline, axis: _Axis, bottom: float) -> Iterable[str]:
     if not line.faulted:
         return
-    marks = [(0.0, "fault", "fault", 0)]
-    for metric, word, row in (
-        ("time_to_detect", "detected", 1),
-        ("time_to_recover", "recovered", 0),
-        ("time_to_replace", "replaced", 1),
+    marks = [(0.0, "fault", "fault")]
+    for metric, word in (
+        ("time_to_detect", "detected"),
+        ("time_to_recover", "recovered"),
+        ("time_to_replace", "replaced"),
     ):
         figure = trial.measurements[metric]
         if figure.value and not figure.censored:
-            marks.append((figure.value / line.time_scale, word, "mark", row))
+            marks.append((figure.value / line.time_scale, word, "mark"))
     if line.window_end_s is not None:
-        marks.append((line.window_end_s, "end of window", "mark", 0))
-    taken: dict[int, float] = {}
-    for at_s, word, style, row in sorted(marks):
+        marks.append((line.window_end_s, "end of window", "mark"))
+    ends = [0.0] * _ROWS  # where the last label of each row ends
+    for at_s, word, style in sorted(marks):
         x = axis.x(at_s)
-        yield _vertical(x, 20, bottom, style)
-        end = x > _WIDTH - 120
-        # Neighbouring labels would cover each other: the later one goes to the row below.
-        if x - taken.get(row, -200) < 70:
-            row = 1 - row  # noqa: PLW2901 - the row that this label takes
-        taken[row] = x
-        anchor, offset = ("end", -4) if end else ("start", 4)
+        yield _vertical(x, 4, bottom, style)
+        # Neighbouring labels would cover each other: a label goes to the first row with room.
+        row = next((n for n, end in enumerate(ends) if end < x), _ROWS - 1)
+        last = x > _WIDTH - 120
+        ends[row] = x + 8 + _CHARACTER * len(word)
+        anchor, offset = ("end", -4) if last else ("start", 4)
         yield (
-            f'<text x="{x + offset:.1f}" y="{12 + 11 * row:.1f}" text-anchor="{anchor}" '
+            f'<text x="{x + offset:.1f}" y="{_ROW * (row + 1)}" text-anchor="{anchor}" '
             f'class="label {style}">{escape(word)}</text>'
         )
 

@@ -19,6 +19,11 @@ def environment_label(environment: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
+def _trials(score: Score) -> str:
+    fewest = min(e.trials for e in score.experiments if e.credit is not None)
+    return "one trial each (more narrow it)" if fewest == 1 else f"{fewest} trials of each experiment"
+
+
 def grade_lines(score: Score) -> list[str]:
     """The grade in words, the most important line first."""
     if score.value is None or score.low is None or score.high is None:
@@ -26,7 +31,7 @@ def grade_lines(score: Score) -> list[str]:
     else:
         lines = [
             f"Score {score.value:.1f} of 100, {score.interval:.0%} interval "
-            f"{score.low:.0f} to {score.high:.0f}"
+            f"{score.low:.0f} to {score.high:.0f} after {_trials(score)}"
         ]
         if score.grade is None:
             lines.append("No grade")

@@ -1,9 +1,12 @@
 """What connects the stage's instances, and how an address of theirs falls silent."""
 
+import select
 import socket
 from typing import Protocol
 
-_FILLERS = 16
+_FILLERS = 64
+_HANDSHAKE_S = 0.005
+"""More than a hundred times what a connection on loopback takes."""
 
 
 class Fabric(Protocol):
@@ -58,12 +61,14 @@ class Loopback:
             listener.close()
             raise
         held = [listener]
-        # A queue of length 0 holds one connection. Linux spreads connections over both listeners:
-        # of this many, one comes to ours except once in 65,536 times, and then the first customer
-        # fills the queue, connects and waits in vain.
+        # While the workload lives, Linux spreads connections over its socket and ours. Ours is
+        # full when one hangs. Were it never so, the next customer would connect and wait in vain.
         for _ in range(_FILLERS):
             filler = socket.socket()
             filler.setblocking(False)
             filler.connect_ex((host, port))
+            if not select.select([], [filler], [], _HANDSHAKE_S)[1]:
+                filler.close()
+                break
             held.append(filler)
         self._silent[host, port] = held

@@ -13,7 +13,10 @@ from typing import Protocol, cast
 from chaosgrade.stage.http_message import MAX_HEAD, Malformed, Message
 
 _MAX_BODY = 1 << 20
+"""Bytes of a request's body, which is read whole before it is sent on, so that it can be resent."""
 _RACE_S = 0.1
+"""A kept connection that closes this soon after a request was sent had been closed before. Longer,
+and the target had the request: then its end is an error that the client must see."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ Source: Elastic Load Balancing, User Guide for Application Load Balancers, "Targ
 """
 
 import asyncio
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -79,14 +78,13 @@ class TargetGroup:
                 self._register(RegisteredTarget(id_, host, port))
 
     def close(self) -> None:
-        """Forget all targets at once."""
-        for timer in self._draining.values():
-            timer.cancel()
-        for target in (*self._targets.values(), *self._draining):
-            target.stop_checks()
-            target.drop_connections()
+        """Let go of all targets at once: a group that is deleted waits for none."""
+        for target in self._targets.values():
+            self._drain(target, 0.0)
         self._targets.clear()
-        self._draining.clear()
+        for target, timer in list(self._draining.items()):
+            timer.cancel()
+            self._drained(target)
 
     def choose(self) -> RegisteredTarget | None:
         """The target of the next request, by weighted round robin; None when none is registered.
@@ -131,13 +129,17 @@ class TargetGroup:
     def _drained(self, target: RegisteredTarget) -> None:
         del self._draining[target]
         target.drop_connections()
-        if (target.id, target.port) not in self._targets:  # it may have been registered again
+        # It may have been registered again meanwhile, and even deregistered once more.
+        if all(
+            (other.id, other.port) != (target.id, target.port)
+            for other in (*self._targets.values(), *self._draining)
+        ):
             self._events.emit("drained", target_group=self.arn, id=target.id, port=target.port)
 
     async def _watch(self, target: RegisteredTarget) -> None:
         due = self._loop.time()
-        # The first check is at once. The later ones of many targets are spread over the interval.
-        wait_s = self._check.interval_s * (zlib.crc32(target.id.encode()) % 1000 + 1) / 1000
+        # The first check is at once; those of many targets are spread over the interval after it.
+        wait_s = self._check.interval_s * health_checks.phase(target.id)
         while True:
             result = await look(self._check, target.host, target.port)
             self._found(target, health_checks.after(

@@ -267,6 +267,46 @@ def test_what_is_not_finished_when_the_delay_is_over_is_cut(
     target.close()
 
 
+def test_a_target_registered_again_while_it_drains_is_new(
+    hosts: Child, balancer: Child, address: tuple[str, int]
+) -> None:
+    """It is checked and used at once, and is not told as drained until it has left again."""
+    fleet = _fleet(hosts, 1)
+    (victim,) = fleet
+    for _ in range(2):
+        configure(balancer, address, target_group(fleet, deregistration_delay_s=0.2))
+        _until_healthy(balancer, victim)
+        assert _answered(address, 1) == {victim: 1}
+        configure(balancer, address, target_group({}, deregistration_delay_s=0.2))
+    balancer.wait_for("drained", id=victim)
+    assert sum(e["event"] == "drained" for e in balancer.events) == 1
+
+
+def test_the_targets_of_a_deleted_group_are_let_go_at_once(
+    hosts: Child, balancer: Child, address: tuple[str, int]
+) -> None:
+    """Nobody has to wait for a delay that no longer exists."""
+    fleet = _fleet(hosts, 2)
+    configure(balancer, address, target_group(fleet, deregistration_delay_s=900))
+    _until_healthy(balancer, *fleet)
+    configure(balancer, address)
+    assert {balancer.wait_for("drained")["id"] for _ in fleet} == set(fleet)
+    assert status(get(address)) == 503
+
+
+def test_a_deleted_balancer_drops_its_clients(balancer: Child, address: tuple[str, int]) -> None:
+    """And listens no more."""
+    configure(balancer, address, target_group({}))
+    balancer.wait_for("listening")
+    with socket.create_connection(address, timeout=10) as client:
+        client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        assert status(client.recv(65536)) == 503
+        balancer.send(op="configure", time_scale=1, balancers=[], target_groups=[])
+        assert client.recv(1) == b""
+    with pytest.raises(ConnectionRefusedError):
+        get(address)
+
+
 def test_a_client_that_leaves_cancels_its_request(
     balancer: Child, address: tuple[str, int]
 ) -> None:

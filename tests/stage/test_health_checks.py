@@ -11,6 +11,7 @@ from chaosgrade.stage.health_checks import (
     Result,
     after,
     matches,
+    phase,
 )
 
 _PASS = Result()
@@ -88,3 +89,12 @@ def test_a_healthy_target_has_no_reason() -> None:
 def test_a_matcher_names_codes_and_ranges(status: int, matcher: str, expected: bool) -> None:
     """Both may be mixed."""
     assert matches(status, matcher) is expected
+
+
+def test_checks_of_many_targets_are_spread_over_the_interval() -> None:
+    """Evenly enough that no quarter is empty or crowded; each target keeps its place."""
+    phases = [phase(f"i-{number:017x}") for number in range(400)]
+    assert phases == [phase(f"i-{number:017x}") for number in range(400)]
+    assert all(0 < share <= 1 for share in phases)
+    quarters = [sum(q / 4 < share <= (q + 1) / 4 for share in phases) for q in range(4)]
+    assert min(quarters) > 50
