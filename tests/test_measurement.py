@@ -1,8 +1,6 @@
 """Figures from synthetic evidence, where the true figure is known exactly."""
 
 import random
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -11,62 +9,16 @@ from chaosgrade.evidence import Record
 from chaosgrade.measurement import METRICS, Measurement, measure
 from chaosgrade.outages import Baseline
 from chaosgrade.timeline import timeline
-
-START = 1_790_000_000.0
-FAULT = START + 3.0
-SCALE = 20.0
-WINDOW = 15.0  # measured seconds
-RATE = 200
-CUSTOMERS = 20
-
-type Outcome = Callable[[float], str]
-"""Outcome of a request by its intended time, in seconds after the fault."""
-
-
-def records(
-    outcome: Outcome = lambda _: "ok",
-    *,
-    health: tuple[tuple[float, int], ...] = ((-3.0, 6),),
-    traffic_until: float = WINDOW + 1,
-    fault: bool = True,
-    attempts: int = 1,
-    kind: str = "stage",
-    ends_at: float = WINDOW,
-) -> list[Record]:
-    """Evidence of a trial: 3 s of baseline, then the window, `RATE` requests a second."""
-    scale = SCALE if kind == "stage" else 1.0
-    found: list[tuple[float, str, dict[str, Any]]] = [
-        (
-            START - 1,
-            "run.start",
-            {"window_s": WINDOW * scale, "environment": {"kind": kind, "time_scale": scale}},
-        )
-    ]
-    if fault:
-        found.append((FAULT, "fault.start", {}))
-    found.append((FAULT + ends_at, "observation.end", {}))
-    rows = []
-    for index in range(round((3.0 + traffic_until) * RATE)):
-        offset = index / RATE
-        word = outcome(offset - 3.0)
-        rows.append([offset * 1e3, index % CUSTOMERS, word, 2.0, 1 if word == "ok" else attempts])
-    for index in range(0, len(rows), 20):
-        batch = rows[index : index + 20]
-        found.append(
-            (START + batch[-1][0] / 1e3 + 0.1, "traffic", {"start": START, "requests": batch})
-        )
-    for at, count in health:
-        targets = {
-            f"i-{n}": {"state": "healthy" if n < count else "unhealthy", "reason": None}
-            for n in range(6)
-        }
-        found.append((FAULT + at, "target_health", {"target_group": "web", "targets": targets}))
-    found.sort(key=lambda each: each[0])
-    return [Record(seq, at, name, data) for seq, (at, name, data) in enumerate(found)]
-
-
-def down(start: float, end: float, word: str = "timeout") -> Outcome:
-    return lambda at: word if start - 1e-6 <= at < end - 1e-6 else "ok"
+from tests.synthetic import (
+    CUSTOMERS,
+    FAULT,
+    RATE,
+    SCALE,
+    WINDOW,
+    Outcome,
+    down,
+    records,
+)
 
 
 def one(evidence: list[Record], metric: str) -> Measurement:

@@ -119,9 +119,8 @@ def _panel(panel: _Panel, line: Timeline, axis: _Axis, top: float) -> Iterable[s
         yield f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" class="tick end">{escape(label)}</text>'
     for run in _runs(panel, line):
         steps = []
-        for bin_ in run:
-            value = panel.value(bin_)
-            y = panel.y(value if value is not None else panel.low, top)
+        for bin_, value in run:
+            y = panel.y(value, top)
             steps.append(f"{axis.x(bin_.start_s):.1f},{y:.1f}")
             steps.append(f"{axis.x(bin_.start_s + line.bin_s):.1f},{y:.1f}")
         base = f"{top + _PANEL:.1f}"
@@ -132,12 +131,13 @@ def _panel(panel: _Panel, line: Timeline, axis: _Axis, top: float) -> Iterable[s
         yield f'<polyline points="{points}" class="{panel.style}"/>'
 
 
-def _runs(panel: _Panel, line: Timeline) -> Iterable[list[Bin]]:
+def _runs(panel: _Panel, line: Timeline) -> Iterable[list[tuple[Bin, float]]]:
     """Stretches of bins with a value: a gap in the data is a gap in the curve."""
-    run: list[Bin] = []
+    run: list[tuple[Bin, float]] = []
     for bin_ in line.bins:
-        if panel.value(bin_) is not None:
-            run.append(bin_)
+        value = panel.value(bin_)
+        if value is not None:
+            run.append((bin_, value))
         elif run:
             yield run
             run = []

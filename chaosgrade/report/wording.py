@@ -21,7 +21,9 @@ def environment_label(environment: Mapping[str, Any]) -> str:
 
 def _trials(score: Score) -> str:
     fewest = min(e.trials for e in score.experiments if e.credit is not None)
-    return "one trial each (more narrow it)" if fewest == 1 else f"{fewest} trials of each experiment"
+    return (
+        "one trial each (more narrow it)" if fewest == 1 else f"{fewest} trials of each experiment"
+    )
 
 
 def grade_lines(score: Score) -> list[str]:

@@ -106,7 +106,11 @@ class ControlPlane:
                 [m.lifecycle for m in group.members] == [IN_SERVICE] * group.desired
                 for group in self._groups.groups(self._now())
             )
-            self._up = self._up or (full and self._balancing.ready(self._now()))
+            if not self._up and full and self._balancing.ready(self._now()):
+                # A stage plays a system that has been up for long: nothing is in its grace period,
+                # and only what is launched later boots.
+                self.world.settle()
+                self._up = True
             return self._up
 
     def check_children(self) -> None:
@@ -180,7 +184,6 @@ class ControlPlane:
                 "host": host.address,
                 "port": _WEB_PORT,
                 "workload": "web",
-                # A stage plays a system that has been up for long: only what is launched later boots.
                 "boot_s": self._time.real(host.boot_s) if self._up else 0.0,
                 "environment": {"INSTANCE_ID": host.id, "AVAILABILITY_ZONE": host.zone},
             }

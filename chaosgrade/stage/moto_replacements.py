@@ -22,6 +22,7 @@ from moto.autoscaling.models import (
 from moto.autoscaling.responses import AutoScalingResponse
 from moto.core.exceptions import JsonRESTError
 from moto.core.responses import ActionResult, EmptyResult
+from moto.ec2.models import EC2Backend
 from moto.ec2.models.instances import Instance
 from moto.elbv2.exceptions import InvalidTargetError
 from moto.elbv2.models import ELBv2Backend, FakeHealthStatus, FakeLoadBalancer, FakeTargetGroup
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 def install(hooks: Hooks, world: "MotoWorld") -> None:
     """Replace them, in this process, for good."""
-    _replace(Instance, "reboot", lambda instance: hooks.reboot(instance.id))
+    _instances(hooks, world)
     _capacity()
     _health_and_history(hooks)
     _members(hooks, world)
@@ -51,6 +52,23 @@ def _replace(owner: type, name: str, method: Any) -> None:
     if not hasattr(owner, name):
         raise AttributeError(f"moto has no {owner.__name__}.{name}: another version than pinned?")
     setattr(owner, name, method)
+
+
+# -- EC2
+
+
+def _instances(hooks: Hooks, world: "MotoWorld") -> None:
+    _replace(Instance, "reboot", lambda instance: hooks.reboot(instance.id))
+    run = EC2Backend.run_instances
+
+    @functools.wraps(run)
+    def run_instances(backend: Any, *args: Any, **kwargs: Any) -> Any:
+        reservation = run(backend, *args, **kwargs)
+        for instance in reservation.instances:
+            world.host(instance)  # has its address from the beginning
+        return reservation
+
+    _replace(EC2Backend, "run_instances", run_instances)
 
 
 # -- Auto Scaling: how many

@@ -59,9 +59,10 @@ class MotoWorld:
         """All instances, the terminated ones included."""
         for reservation in self._ec2.reservations.values():
             for instance in reservation.instances:
-                yield self._host(instance)
+                yield self.host(instance)
 
-    def _host(self, instance: Any) -> Host:
+    def host(self, instance: Any) -> Host:
+        """One of moto's instances; it gets its address when it is first asked for."""
         nic = instance.nics[0]
         if not getattr(nic, "on_stage", False):
             address = self._hooks.instance_address(instance.placement.zone)
@@ -197,6 +198,12 @@ class MotoWorld:
             target_group = self._elbv2.target_groups.get(arn)
             if target_group is not None and instance in target_group.targets:
                 target_group.deregister([{"Id": instance}])
+
+    def settle(self) -> None:
+        """Have all members of groups in service for longer than any grace period."""
+        for group in self._autoscaling.autoscaling_groups.values():
+            for state in group.instance_states:
+                state.in_service_at = -math.inf
 
     def mark_unhealthy(self, name: str, instance: str) -> None:
         """As SetInstanceHealth does."""

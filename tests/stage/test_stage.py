@@ -221,6 +221,42 @@ def test_what_the_stage_does_not_play_is_refused_in_the_services_own_shape(stage
         assert code == "NotImplemented", (service, operation)
 
 
+def test_an_instance_of_ones_own_runs_and_ends(stage: Stage) -> None:
+    """RunInstances starts a process at the address that it tells; it belongs to no group."""
+    ec2 = stage.client("ec2")
+    (started,) = ec2.run_instances(ImageId="ami-1", MinCount=1, MaxCount=1)["Instances"]
+    address = started["PrivateIpAddress"]
+    assert address == hosting(stage, started["InstanceId"])
+    eventually(lambda: answers(address))
+    ec2.terminate_instances(InstanceIds=[started["InstanceId"]])
+    assert not answers(address)
+    assert started["InstanceId"] not in members(stage)
+
+
+def test_a_group_that_cannot_launch_says_why(stage: Stage) -> None:
+    """The failure is a scaling activity, and the stage goes on."""
+    autoscaling, ec2 = stage.client("autoscaling"), stage.client("ec2")
+    made = ec2.create_launch_template(
+        LaunchTemplateName="gone", LaunchTemplateData={"ImageId": "ami-1"}
+    )["LaunchTemplate"]
+    subnet = ec2.describe_subnets()["Subnets"][0]["SubnetId"]
+    autoscaling.create_auto_scaling_group(
+        AutoScalingGroupName="doomed",
+        MinSize=0,
+        MaxSize=1,
+        DesiredCapacity=0,
+        LaunchTemplate={"LaunchTemplateId": made["LaunchTemplateId"]},
+        VPCZoneIdentifier=subnet,
+    )
+    ec2.delete_launch_template(LaunchTemplateId=made["LaunchTemplateId"])
+    autoscaling.set_desired_capacity(AutoScalingGroupName="doomed", DesiredCapacity=1)
+    describe = autoscaling.describe_scaling_activities
+    (activity, *_) = eventually(lambda: describe(AutoScalingGroupName="doomed")["Activities"])
+    assert activity["StatusCode"] == "Failed"
+    assert activity["StatusMessage"]
+    autoscaling.delete_auto_scaling_group(AutoScalingGroupName="doomed", ForceDelete=True)
+
+
 def test_two_stages_run_side_by_side(stage: Stage) -> None:
     """They share neither ports nor addresses, and one ends without the other."""
     with running_stage("--time-scale", "60", "--parameter", "DesiredCapacity=1") as other:

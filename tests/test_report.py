@@ -1,0 +1,130 @@
+"""Reports say the same everywhere, escape what users wrote, and fetch nothing."""
+
+import io
+import json
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from rich.console import Console
+
+from chaosgrade.policies.grading import load_grading
+from chaosgrade.report import terminal, write_reports
+from chaosgrade.score import Score, grade
+from chaosgrade.verdict import TrialVerdict, judge
+from tests.synthetic import START, down, trial
+
+TRIALS = [
+    judge(trial()),
+    judge(trial(down(0, 4), number=2)),
+    judge(
+        trial(
+            experiment="web-process-hang",
+            pattern="shallow-health-check",
+            pillar="high-availability",
+            proven=False,
+        )
+    ),
+]
+
+
+@pytest.fixture
+def score() -> Score:
+    return grade(TRIALS, load_grading(), now=lambda: START)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, score: Score) -> Path:
+    write_reports(tmp_path, score, TRIALS)
+    return tmp_path
+
+
+def test_the_page_is_whole_without_a_network(folder: Path) -> None:
+    """No script, no font, no image from anywhere."""
+    page = (folder / "report.html").read_text()
+    assert not re.search(r"(src|href)\s*=|url\(|@import|https?://", page)
+    assert page.count("<svg") == len(TRIALS)
+
+
+def test_the_page_escapes_what_users_wrote(folder: Path) -> None:
+    """A title is text."""
+    page = (folder / "report.html").read_text()
+    assert "&lt;b&gt;something" in page
+    assert "<b>something" not in page
+
+
+def test_the_page_tells_where_points_went(folder: Path, score: Score) -> None:
+    """Objective, remedy and section of each lost point."""
+    page = (folder / "report.html").read_text()
+    for lost in score.lost:
+        assert lost.metric in page
+        assert lost.remedy in page
+        assert lost.section in page
+    assert "Nothing is concluded: the fault is not proven" in page
+
+
+def test_a_picture_of_every_trial_marks_the_fault(folder: Path) -> None:
+    """Each SVG is well-formed, labelled for screen readers, and says that time is projected."""
+    page = (folder / "report.html").read_text()
+    for picture in re.findall(r"<svg.*?</svg>", page, re.DOTALL):
+        root = ET.fromstring(picture)
+        assert "availability" in root.attrib["aria-label"]
+        words = [node.text for node in root.iter("text")]
+        assert "fault" in words
+        assert any(word and "projected" in word for word in words)
+
+
+def test_junit_has_a_case_for_each_objective(folder: Path) -> None:
+    """Failed ones fail, inconclusive ones are errors: neither reads as passed."""
+    suites = {s.attrib["name"]: s for s in ET.parse(folder / "junit.xml").getroot()}
+    kill, hang = suites["instance-kill"], suites["web-process-hang"]
+    assert (kill.attrib["tests"], kill.attrib["failures"], kill.attrib["errors"]) == ("2", "2", "0")
+    assert (hang.attrib["tests"], hang.attrib["failures"], hang.attrib["errors"]) == ("2", "0", "2")
+    assert len(kill.findall("testcase/failure")) == 2
+
+
+def test_metrics_parse_and_leave_out_what_has_no_value(folder: Path, score: Score) -> None:
+    """A missing figure must not become 0."""
+    text = (folder / "metrics.prom").read_text()
+    families = {f.name: f for f in text_string_to_metric_families(text)}
+    assert families["chaosgrade_score"].samples[0].value == pytest.approx(score.value)
+    measured = families["chaosgrade_measured"].samples
+    assert not [s for s in measured if s.labels["metric"] == "time_to_replace"]
+    assert [s for s in measured if s.labels["metric"] == "availability"]
+
+
+def test_the_summary_cannot_be_broken_by_text(folder: Path) -> None:
+    """Markdown for a pull request: tables keep their columns."""
+    text = (folder / "summary.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| availability")]
+    assert len(rows) == 2
+    assert all(len(re.findall(r"(?<!\\)\|", row)) == 5 for row in rows)
+
+
+def test_the_terminal_says_grade_reason_and_remedy(score: Score) -> None:
+    """What a person at 3 a.m. needs is there at 100 columns."""
+    out = Console(file=io.StringIO(), width=100, highlight=False)
+    out.print(terminal.render(score, Path("runs/x")))
+    text = out.file.getvalue()  # type: ignore[attr-defined]
+    for words in ("grade F", "Coverage", "Lost points", "-30.0", "not proven", "runs/x"):
+        assert words in text
+    assert all(len(line) <= 100 for line in text.splitlines())
+
+
+def test_the_document_equals_the_score(folder: Path, score: Score) -> None:
+    """score.json is what baselines are compared with."""
+    document = json.loads((folder / "score.json").read_text())
+    assert document["score"] == score.value
+    assert document["grade"] == score.grade
+    assert len(document["lost"]) == len(score.lost)
+
+
+def test_nothing_conclusive_reports_all_the_same(tmp_path: Path) -> None:
+    """A folder without a grade is a result too."""
+    trials: list[TrialVerdict] = [judge(trial(problem="no such target", applied=False))]
+    score = grade(trials, load_grading(), now=lambda: START)
+    write_reports(tmp_path, score, trials)
+    assert "No grade" in (tmp_path / "summary.md").read_text()
+    assert "Nothing was conclusive" in (tmp_path / "report.html").read_text()

@@ -1,0 +1,102 @@
+"""Verdicts: failed over inconclusive over passed, and nothing passes without data."""
+
+from typing import Any
+
+import pytest
+
+from chaosgrade.verdict import judge, worst
+from tests.synthetic import down, trial
+
+
+def test_a_sound_trial_passes() -> None:
+    """Everything held, and the fault is proven."""
+    verdict = judge(trial())
+    assert verdict.verdict == "passed"
+    assert verdict.invalid == ()
+    assert [o.verdict for o in verdict.objectives] == ["passed", "passed"]
+
+
+def test_one_failed_objective_fails_the_trial() -> None:
+    """Four of fifteen seconds of total outage: 73% available, recovered after 80 s."""
+    verdict = judge(trial(down(0, 4)))
+    assert verdict.verdict == "failed"
+    assert {o.objective.metric: o.verdict for o in verdict.objectives} == {
+        "availability": "failed",
+        "time_to_recover": "failed",
+    }
+
+
+def test_the_worse_verdict_wins() -> None:
+    """And nothing at all is inconclusive."""
+    assert worst(["passed", "inconclusive", "failed"]) == "failed"
+    assert worst(["passed", "inconclusive"]) == "inconclusive"
+    assert worst(["passed"]) == "passed"
+    assert worst([]) == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("flaw", "reason"),
+    [
+        ({"met": False}, "steady state"),
+        ({"proven": False}, "not proven"),
+        ({"applied": False}, "no fault"),
+        ({"problem": "the worker died"}, "the worker died"),
+        ({"status": "halted"}, "halted"),
+        ({"status": "aborted"}, "aborted"),
+        ({"fault": False, "applied": False}, "no fault"),
+    ],
+)
+def test_an_invalid_trial_neither_passes_nor_fails(flaw: dict[str, Any], reason: str) -> None:
+    """Sound or broken, nothing is concluded, and the reason is named."""
+    for outcome in (down(-9, -9), down(0, 9)):
+        verdict = judge(trial(outcome, **flaw))
+        assert verdict.verdict == "inconclusive"
+        assert reason in verdict.invalid[0]
+        assert all(o.verdict == "inconclusive" for o in verdict.objectives)
+
+
+def test_a_system_that_was_ill_before_proves_nothing() -> None:
+    """A baseline of 90% would make any fault look harmless."""
+    verdict = judge(trial(lambda at: "timeout" if at < 0 and round(at * 200) % 10 == 0 else "ok"))
+    assert verdict.verdict == "inconclusive"
+    assert "ill before the fault: 90%" in verdict.invalid[0]
+
+
+def test_no_data_never_passes() -> None:
+    """An objective about targets that nobody watched."""
+    objectives = [{"metric": "capacity_kept", "at_least": "80%", "because": "x"}]
+    (verdict,) = judge(trial(objectives=objectives, health=())).objectives
+    assert verdict.verdict == "inconclusive"
+    assert verdict.measurement.value is None
+    assert verdict.reason
+
+
+def test_a_bound_that_was_already_exceeded_fails_though_the_end_was_not_seen() -> None:
+    """Not recovered within 300 s is more than 60 s."""
+    verdict = judge(trial(down(1, 99)))
+    recovery = verdict.objectives[1]
+    assert recovery.measurement.censored
+    assert recovery.verdict == "failed"
+    assert recovery.measured.startswith("more than")
+
+
+def test_a_bound_beyond_the_observation_is_inconclusive() -> None:
+    """Not recovered within 300 s says nothing about 600 s."""
+    objectives = [{"metric": "time_to_recover", "at_most": "600s", "because": "x"}]
+    assert judge(trial(down(1, 99), objectives=objectives)).verdict == "inconclusive"
+
+
+def test_a_figure_near_its_bound_says_so() -> None:
+    """The verdict follows the figure; the doubt is told."""
+    objectives = [{"metric": "availability", "at_least": "97%", "because": "x"}]
+    verdict = judge(trial(down(0, 0.45), objectives=objectives)).objectives[0]
+    assert verdict.verdict == "passed"
+    assert "sampling error" in verdict.reason
+
+
+def test_a_trial_that_broke_off_at_once_is_inconclusive() -> None:
+    """Even evidence without a start is judged."""
+    verdict = judge([r for r in trial(problem="no such target") if r.kind == "problem"])
+    assert verdict.verdict == "inconclusive"
+    assert verdict.problems[0].detail == "no such target"
+    assert verdict.undone
