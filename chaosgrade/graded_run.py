@@ -103,6 +103,7 @@ class GradedRun:
             self._open(experiment, configuration)
         except ChaosgradeError as error:
             self.problem("start", error)
+            self.finish("aborted")
             raise
 
     def _open(self, experiment: Mapping[str, Any], configuration: Mapping[str, Any]) -> None:

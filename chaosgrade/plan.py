@@ -96,8 +96,8 @@ def draw_up(document: Mapping[str, Any], aws: Aws, seed: int) -> Plan:
         AwsError: a read was refused.
     """
     planner = Planner()
-    configuration = load_configuration(document.get("configuration") or {}, None, {})
-    secrets = load_secrets(document.get("secrets") or {}, configuration, None, {})
+    configuration = load_configuration(document.get("configuration") or {})
+    secrets = load_secrets(document.get("secrets") or {}, configuration)
     foreign = []
     session.activate(session.Session(aws, planner, random.Random(seed), Clock()))
     try:
@@ -131,7 +131,7 @@ def _planned(change: Change, aws: Aws) -> PlannedChange:
         reversible=change.reversible,
         resource=change.subject.resource,
         calls=change.calls(aws),
-        permissions=(*change.subject.reads, *change.subject.writes),
+        permissions=tuple(dict.fromkeys((*change.subject.reads, *change.subject.writes))),
     )
 
 

@@ -3,13 +3,13 @@
 import json
 import random
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from chaosgrade import experiment, session
 from chaosgrade.cli.target import Target
 from chaosgrade.plan import Plan, draw_up
+from chaosgrade.report import terminal
 from chaosgrade.trial import Halt
 
 
@@ -30,7 +30,7 @@ def show(name: str, target: Target, seed: int | None, *, as_json: bool) -> None:
 
 
 def _print(name: str, plan: Plan) -> None:
-    console = Console(highlight=False)
+    console = terminal.console()
     where = plan.environment
     console.print(
         Text(f"{name} on {where.kind}, account {where.account}, {where.region}; seed {plan.seed}")

@@ -45,8 +45,9 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     return options
 
 
-class _Stop(Exception):
-    """Somebody asked the stage to end."""
+class _Stop(BaseException):
+    """Somebody asked the stage to end. Not an Exception: it may arrive within any code, moto's too,
+    and whoever recovers from errors must not take it for one."""
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -121,8 +122,11 @@ def _say(document: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(document), flush=True)
         return
-    print(f"The stage is up: template {document['template']}, time ×{document['time_scale']:g},")
-    print(f"fabric {document['fabric']}. Ctrl-C ends it and everything on it.\n")
+    print(
+        f"The stage is up at {document['endpoint']}: template {document['template']}, "
+        f"time ×{document['time_scale']:g}, fabric {document['fabric']}.\n"
+        "Ctrl-C stops it and everything on it.\n"
+    )
     for name, value in document["env"].items():
         print(f"export {name}={value}")
     print()
@@ -143,7 +147,7 @@ def main() -> None:
     code = 0
     try:
         run(sys.argv[1:])
-    except _Stop:
+    except (_Stop, BrokenPipeError):  # told to end, or nobody reads what it says
         pass
     except ChaosgradeError as error:
         print(f"chaosgrade: {error}", file=sys.stderr)

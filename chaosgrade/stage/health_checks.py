@@ -54,10 +54,7 @@ def after(health: Health, result: Result, *, healthy: int, unhealthy: int) -> He
         healthy, unhealthy: the thresholds, in checks.
     """
     if result.passed:
-        if health.state == HEALTHY:
-            return replace(health, streak=0)
-        needed = 1 if health.state == INITIAL else healthy
-        if health.state == UNHEALTHY and health.streak + 1 < needed:
+        if health.state == UNHEALTHY and health.streak + 1 < healthy:
             return replace(health, streak=health.streak + 1)
         return Health(HEALTHY, None, None)
     if health.state != UNHEALTHY and health.streak + 1 < unhealthy:

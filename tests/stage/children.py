@@ -55,6 +55,12 @@ class Child:
                     return found
             assert self._read(deadline - time.monotonic()), (event, fields, self.events)
 
+    def wait_until_seen(self, event: str) -> None:
+        """Such an event has come, now or before."""
+        deadline = time.monotonic() + PATIENCE_S
+        while all(seen["event"] != event for seen in self.events):
+            assert self._read(deadline - time.monotonic()), (event, self.events)
+
     def ask(self, **order: object) -> dict[str, Any]:
         """Give an order that is answered; returns the answer."""
         number = next(_numbers)

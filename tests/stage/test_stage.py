@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.stage.conftest import Stage, eventually, running_stage
+from tests.stage.conftest import Stage, descendants, eventually, running_stage
 
 pytestmark = pytest.mark.stage
 
@@ -93,7 +93,7 @@ def test_a_terminated_instance_dies_and_is_replaced_in_its_zone(stage: Stage) ->
     address = hosting(stage, victim)
     assert answers(address)
     stage.client("ec2").terminate_instances(InstanceIds=[victim])
-    assert not answers(address)
+    eventually(lambda: not answers(address))
     eventually(lambda: victim not in members(stage) and whole(stage))
     zones = Counter(m["AvailabilityZone"] for m in members(stage).values())
     assert zones[zone] == 2
@@ -105,6 +105,23 @@ def test_a_terminated_instance_dies_and_is_replaced_in_its_zone(stage: Stage) ->
         if victim in activity["Description"] and activity["Description"].startswith("Term")
     ]
     assert "EC2 health check" in causes[0]
+
+
+def test_the_fleet_begins_out_of_its_grace_period_and_replacements_in_it(stage: Stage) -> None:
+    """A health verdict that respects grace counts for the first, and not for a newcomer."""
+    before = members(stage)
+    set_health = stage.client("autoscaling").set_instance_health
+    victim = list(before)[-1]  # the test before this one replaced the first
+    assert stage.client("autoscaling").describe_auto_scaling_groups()["AutoScalingGroups"][0][
+        "HealthCheckGracePeriod"
+    ]
+    set_health(InstanceId=victim, HealthStatus="Unhealthy")
+    eventually(lambda: victim not in members(stage))
+    (newcomer,) = eventually(lambda: members(stage).keys() - before.keys())
+    set_health(InstanceId=newcomer, HealthStatus="Unhealthy")
+    assert members(stage)[newcomer]["HealthStatus"] == "Healthy"
+    eventually(lambda: whole(stage))
+    assert newcomer in members(stage)
 
 
 def test_a_stopped_instance_is_replaced(stage: Stage) -> None:
@@ -229,7 +246,7 @@ def test_an_instance_of_ones_own_runs_and_ends(stage: Stage) -> None:
     assert address == hosting(stage, started["InstanceId"])
     eventually(lambda: answers(address))
     ec2.terminate_instances(InstanceIds=[started["InstanceId"]])
-    assert not answers(address)
+    eventually(lambda: not answers(address))
     assert started["InstanceId"] not in members(stage)
 
 
@@ -267,16 +284,54 @@ def test_two_stages_run_side_by_side(stage: Stage) -> None:
     assert whole(stage)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL])
 def test_nothing_outlives_a_stage(number: signal.Signals) -> None:
     """Not even its killing leaves a process; asked to end, it ends with 0 within two seconds."""
     with running_stage("--parameter", "DesiredCapacity=2") as stage:
-        started = stage.descendants()
+        started = descendants(stage.process.pid)
         assert len(started) >= 4  # hosts, balancer, two instances
         stage.process.send_signal(number)
         code = stage.process.wait(2)
         assert code == (-number if number == signal.SIGKILL else 0)
         eventually(lambda: not any(_lives(pid) for pid in started), 2.0)
+
+
+def test_a_stage_ends_with_who_started_it() -> None:
+    """Also when that one is killed, and can close nothing."""
+    starter = (
+        "import subprocess, sys\n"
+        "arguments = [sys.executable, '-m', 'chaosgrade.stage', '--json']\n"
+        "stage = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)\n"
+        "stage.stdout.readline()\n"
+        "print(stage.pid, flush=True)\n"
+        "stage.wait()\n"
+    )
+    environment = {**os.environ, "CHAOSGRADE_DIE_WITH_PARENT": "1"}
+    with subprocess.Popen(
+        [sys.executable, "-c", starter], stdout=subprocess.PIPE, text=True, env=environment
+    ) as parent:
+        assert parent.stdout is not None
+        stage_pid = int(parent.stdout.readline())
+        started = [stage_pid, *descendants(stage_pid)]
+        assert len(started) >= 9  # the stage, hosts, balancer, six instances
+        parent.kill()
+    eventually(lambda: not any(_lives(pid) for pid in started), 2.0)
+
+
+@pytest.mark.parametrize("delay_s", [0.3, 1.0])
+def test_a_stage_that_is_still_starting_can_be_stopped(delay_s: float) -> None:
+    """Whatever it is busy with, it ends with 0 and says nothing."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "chaosgrade.stage", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(delay_s)
+    process.send_signal(signal.SIGTERM)
+    output, errors = process.communicate(timeout=2)
+    assert (process.returncode, output, errors) == (0, "", "")
 
 
 def _lives(pid: int) -> bool:
