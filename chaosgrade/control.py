@@ -21,7 +21,7 @@ from types import FrameType
 from typing import Any
 
 from chaoslib.exceptions import InterruptExecution
-from chaoslib.types import Configuration, Experiment, Hypothesis, Journal, Secrets
+from chaoslib.types import Activity, Configuration, Experiment, Hypothesis, Journal, Secrets
 
 from chaosgrade import evidence, lifeline
 from chaosgrade.errors import ChaosgradeError
@@ -29,12 +29,14 @@ from chaosgrade.graded_run import GradedRun
 from chaosgrade.policies.grading import load_grading
 from chaosgrade.report import write_reports
 from chaosgrade.score import grade, to_json
+from chaosgrade.stopping import SIGNALS, StopRequest
 from chaosgrade.verdict import judge
 
 __all__ = [
     "after_experiment_control",
     "after_hypothesis_control",
     "after_method_control",
+    "before_activity_control",
     "before_experiment_control",
     "before_method_control",
     "cleanup_control",
@@ -44,6 +46,7 @@ logger = logging.getLogger("chaostoolkit")
 
 _run: GradedRun | None = None
 _phase = "before"
+_signals = contextlib.ExitStack()
 
 
 def before_experiment_control(
@@ -51,15 +54,20 @@ def before_experiment_control(
 ) -> None:
     """Open the run. Nothing is observed or changed yet."""
     global _run, _phase  # noqa: PLW0603 - Chaos Toolkit runs one experiment per process
-    _phase = "before"
+    _phase, _run = "before", None
+    stop = StopRequest()
+    _signals.enter_context(stop.on_signals())
     if parent := os.environ.get("CHAOSGRADE_PARENT"):
         # If whoever started us dies, end as if told to: undo, then exit.
         lifeline.die_with_parent(signal.SIGTERM, parent=int(parent))
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGHUP, _interrupt)
-    _run = None
     with _interrupting():
-        _run = GradedRun(context, configuration or {})
+        _run = GradedRun(context, configuration or {}, stop)
+
+
+def before_activity_control(context: Activity, **_: Any) -> None:
+    """Begin no activity after a stop was requested."""
+    if _run is not None:
+        _run.stop.check()
 
 
 def after_hypothesis_control(
@@ -92,7 +100,7 @@ def after_experiment_control(context: Experiment, state: Journal, **_: Any) -> N
     if run is None:
         return
     with _undisturbed():
-        run.finish(_status(state))
+        run.finish("halted" if run.stop.requested else _status(state))
         trial = judge(evidence.read(run.evidence.path))
         score = grade([trial], load_grading())
         state["chaosgrade"] = {"run": run.id, "folder": str(run.place.folder), **to_json(score)}
@@ -107,9 +115,10 @@ def cleanup_control() -> None:
     """The last chance: a run that is still open here is undone."""
     global _run
     run, _run = _run, None
-    if run is not None:
-        with _undisturbed():
+    with _undisturbed():
+        if run is not None:
             run.finish("aborted")
+    _signals.close()
 
 
 def _status(journal: Journal) -> str:
@@ -133,8 +142,7 @@ def _undisturbed() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    former = {number: signal.signal(number, _note) for number in signals}
+    former = {number: signal.signal(number, _note) for number in SIGNALS}
     try:
         yield
     finally:
@@ -144,7 +152,3 @@ def _undisturbed() -> Iterator[None]:
 
 def _note(number: int, frame: FrameType | None) -> None:
     logger.warning("%s noted: undoing what was changed, please wait", signal.Signals(number).name)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise InterruptExecution(f"{signal.Signals(number).name} received")

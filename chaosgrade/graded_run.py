@@ -8,7 +8,6 @@ Toolkit or a person did.
 import os
 import random
 import re
-import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -24,6 +23,7 @@ from chaosgrade.errors import ChaosgradeError, UsageError
 from chaosgrade.evidence import EvidenceLog
 from chaosgrade.policies.objectives import Extension, parse_extension
 from chaosgrade.probes import observers
+from chaosgrade.stopping import StopRequest
 
 BASELINE_S = 60.0
 """How long customers' normal experience is measured before the fault, in AWS seconds."""
@@ -84,13 +84,17 @@ class GradedRun:
     Args:
         experiment: the experiment as Chaos Toolkit loaded it.
         configuration: its resolved configuration.
+        stop: whether somebody has asked for an end.
 
     Raises:
         UsageError: the `chaosgrade` extension or an observer is wrong.
         ChaosgradeError: AWS or the journal cannot be reached.
     """
 
-    def __init__(self, experiment: Mapping[str, Any], configuration: Mapping[str, Any]) -> None:
+    def __init__(
+        self, experiment: Mapping[str, Any], configuration: Mapping[str, Any], stop: StopRequest
+    ) -> None:
+        self.stop = stop
         self.place = Place.of(experiment)
         self.id = f"{self.place.experiment}-{uuid.uuid4().hex[:12]}"
         self._clock = Clock()
@@ -144,6 +148,7 @@ class GradedRun:
             clock=self._clock,
             evidence=self.evidence,
             window_s=extension.window_s,
+            stop=self.stop,
         )
         session.activate(self._session)
 
@@ -160,7 +165,7 @@ class GradedRun:
         except ChaosgradeError as error:
             self.problem("observers", error)
             raise
-        time.sleep(max(BASELINE_AT_LEAST_S, BASELINE_S / self._environment.time_scale))
+        self.stop.wait(max(BASELINE_AT_LEAST_S, BASELINE_S / self._environment.time_scale))
 
     def hypothesis(self, when: str, state: Mapping[str, Any] | None) -> None:
         """Record what Chaos Toolkit found of the steady state, "before", "during" or "after"."""

@@ -10,7 +10,7 @@ import random
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -24,6 +24,7 @@ from chaosgrade.changes.model import Change
 from chaosgrade.clock import Clock
 from chaosgrade.errors import ChaosgradeError
 from chaosgrade.evidence import EvidenceLog
+from chaosgrade.stopping import StopRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class Session:
         clock: the run's time.
         evidence: the run's records; None outside a graded run.
         window_s: how long the run observes after the fault, in AWS seconds.
+        stop: whether somebody has asked the run to stop.
     """
 
     aws: Aws
@@ -45,6 +47,7 @@ class Session:
     clock: Clock
     evidence: EvidenceLog | None = None
     window_s: float = 300.0
+    stop: StopRequest = field(default_factory=StopRequest)
 
 
 _active: Session | None = None

@@ -1,7 +1,5 @@
 """The wait of an experiment: watch until the observed window is over."""
 
-import time
-
 from chaoslib.types import Configuration, Secrets
 
 from chaosgrade.session import activity
@@ -30,7 +28,7 @@ def observe_window(configuration: Configuration = None, secrets: Secrets = None)
         window_s = session.window_s / session.aws.environment.time_scale
         now = session.clock.now()
         remaining = (session.executor.started_at or now) + window_s - now
-        time.sleep(max(0.0, remaining))
+        session.stop.wait(remaining)
         if session.evidence is not None:
             session.evidence.append("observation.end")
         return max(0.0, remaining)

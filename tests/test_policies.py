@@ -1,9 +1,11 @@
 """Rules: every weight has a reason, every declaration is checked, every error is one line."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from chaosgrade.errors import UsageError
 from chaosgrade.experiment import shipped
@@ -56,6 +58,32 @@ def test_a_wrong_rule_is_named(tmp_path: Path) -> None:
         load_grading(path)
 
 
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda r: r["bands"].reverse(), "bands"),
+        (lambda r: r["bands"].pop(), "bands"),
+        (lambda r: r["coverage_caps"].append({"below": 0.3, "cap": "E"}), "'E'"),
+        (lambda r: r["caps"]["not_recovered"].update(grade="E"), "'E'"),
+        (lambda r: r["pillars"].update(x={"weight": 1, "reason": "y"}), "pillar x"),
+        (lambda r: r["patterns"]["multi-az"].update(pillar="x"), "multi-az"),
+        (lambda r: r["patterns"]["multi-az"].update(weight=float("inf")), "multi-az.weight"),
+    ],
+)
+def test_rules_that_cannot_grade_are_refused(
+    tmp_path: Path, change: Callable[[dict[str, Any]], None], named: str
+) -> None:
+    """When they are read, in one line, and not as a traceback in the middle of a run."""
+    rules = yaml.safe_load(Path("policies/grading.yaml").read_text())
+    change(rules)
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(rules))
+    with pytest.raises(UsageError, match=r"mine\.yaml: ") as caught:
+        load_grading(path)
+    assert named in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_an_extension_is_read() -> None:
     """Units are converted, defaults filled in."""
     extension = parse()
@@ -72,6 +100,7 @@ def test_an_extension_is_read() -> None:
         ({"pillar": "security"}, "belongs to pillar elasticity"),
         ({"window": "soon"}, "'soon'"),
         ({"window": "0s"}, "above 0"),
+        ({"window": 300}, "got 300"),
         ({"observers": []}, "observers"),
         ({"objectives": []}, "objectives"),
         ({"colour": "red"}, "colour"),
@@ -95,7 +124,9 @@ def test_a_wrong_extension_is_one_line_with_its_value(changes: dict[str, Any], n
         ({"metric": "availability", "at_least": "970%"}, "more than 100%"),
         ({"metric": "availability", "at_least": "60s"}, "is no share"),
         ({"metric": "time_to_recover", "at_most": "60"}, "write 60s"),
-        ({"metric": "time_to_recover", "at_most": "60s", "weight": 0}, "weight"),
+        ({"metric": "time_to_recover", "at_most": "60s", "weight": 0}, "got 0"),
+        ({"metric": "time_to_recover", "at_most": "60s", "weight": float("inf")}, "weight"),
+        ({"metric": "time_to_recover", "at_most": "60s", "because": " "}, "because"),
         ({"metric": "time_to_recover", "at_most": "60s", "because": ""}, "because"),
     ],
 )

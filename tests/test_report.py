@@ -7,11 +7,13 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
 from chaosgrade.policies.grading import load_grading
 from chaosgrade.report import terminal, write_reports
+from chaosgrade.report.wording import grade_lines
 from chaosgrade.score import Score, grade
 from chaosgrade.verdict import TrialVerdict, judge
 from tests.synthetic import START, down, trial
@@ -39,6 +41,11 @@ def score() -> Score:
 def folder(tmp_path: Path, score: Score) -> Path:
     write_reports(tmp_path, score, TRIALS)
     return tmp_path
+
+
+def _families(folder: Path) -> dict[str, Metric]:
+    text = (folder / "metrics.prom").read_text()
+    return {f.name: f for f in text_string_to_metric_families(text)}
 
 
 def test_the_page_is_whole_without_a_network(folder: Path) -> None:
@@ -87,8 +94,7 @@ def test_junit_has_a_case_for_each_objective(folder: Path) -> None:
 
 def test_metrics_parse_and_leave_out_what_has_no_value(folder: Path, score: Score) -> None:
     """A missing figure must not become 0."""
-    text = (folder / "metrics.prom").read_text()
-    families = {f.name: f for f in text_string_to_metric_families(text)}
+    families = _families(folder)
     assert families["chaosgrade_score"].samples[0].value == pytest.approx(score.value)
     measured = families["chaosgrade_measured"].samples
     assert not [s for s in measured if s.labels["metric"] == "time_to_replace"]
@@ -128,3 +134,40 @@ def test_nothing_conclusive_reports_all_the_same(tmp_path: Path) -> None:
     write_reports(tmp_path, score, trials)
     assert "No grade" in (tmp_path / "summary.md").read_text()
     assert "Nothing was conclusive" in (tmp_path / "report.html").read_text()
+
+
+def test_text_that_no_document_may_hold_does_not_break_one(tmp_path: Path) -> None:
+    """A library's error message may carry colours, zero bytes or half a character."""
+    trials = [judge(trial(problem="bad \x1b[31m\x00 \ud800 ]]> end"))]
+    write_reports(tmp_path, grade(trials, load_grading(), now=lambda: START), trials)
+    text = (tmp_path / "junit.xml").read_text()
+    assert "]]&gt; end" in text
+    ET.fromstring(text)
+    assert "\x1b" not in (tmp_path / "report.html").read_text()
+
+
+def test_every_machine_readable_report_says_where_figures_come_from(folder: Path) -> None:
+    """A figure from the stage must not be taken for one from AWS."""
+    root = ET.parse(folder / "junit.xml").getroot()
+    values = [p.attrib["value"] for p in root.iter("property")]
+    assert "stage, loopback fabric, durations projected ×20" in values
+    families = _families(folder)
+    (info,) = families["chaosgrade_environment_info"].samples
+    assert (info.labels["kind"], info.labels["time_scale"]) == ("stage", "20")
+    assert {s.labels["kind"] for s in families["chaosgrade_measured"].samples} == {"stage"}
+
+
+def test_objectives_pass_as_metrics_only_when_concluded(folder: Path) -> None:
+    """1 passed, 0 failed, absent when inconclusive."""
+    samples = _families(folder)["chaosgrade_objective_pass"].samples
+    assert {(s.labels["experiment"], s.labels["metric"], s.value) for s in samples} == {
+        ("instance-kill", "availability", 0.0),
+        ("instance-kill", "time_to_recover", 0.0),
+    }
+
+
+def test_the_number_of_trials_is_not_rounded_down() -> None:
+    """Two trials of one experiment and one of another are not one trial each."""
+    hang = trial(experiment="h", pattern="shallow-health-check", pillar="high-availability")
+    score = grade([*TRIALS[:2], judge(hang)], load_grading(), now=lambda: START)
+    assert "1 to 2 trials" in grade_lines(score)[0]

@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chaosgrade.errors import Exit
+from chaosgrade.errors import Exit, UsageError
+from chaosgrade.measurement import Measurement
 from chaosgrade.policies.grading import load_grading
 from chaosgrade.score import Score, compare, exit_code, grade, to_json
 from chaosgrade.verdict import TrialVerdict, judge
@@ -18,6 +20,7 @@ GRADING = load_grading()
 SOUND = judge(trial())
 BROKEN = judge(trial(down(0, 4)))
 HANG = {"experiment": "web-process-hang", "pattern": "shallow-health-check"}
+UNPROVEN = judge(trial(proven=False, pillar="high-availability", **HANG))
 
 
 def score_of(*trials: TrialVerdict, days_later: float = 0.0) -> Score:
@@ -106,8 +109,7 @@ def test_points_follow_the_weights() -> None:
 
 def test_inconclusive_objectives_neither_earn_nor_cost() -> None:
     """They are left out of credit, and out of coverage when nothing else is there."""
-    unproven = judge(trial(proven=False, pillar="high-availability", **HANG))
-    score = score_of(SOUND, unproven)
+    score = score_of(SOUND, UNPROVEN)
     assert score.value == 100
     assert score.coverage == score_of(SOUND).coverage
 
@@ -154,8 +156,9 @@ def test_a_critical_objective_without_verdict_caps_at_b() -> None:
 
 def test_something_not_undone_leaves_no_grade() -> None:
     """A score would say: fine."""
-    score = score_of(judge(trial(undone=False)))
+    score = score_of(SOUND, judge(trial(undone=False, number=2)))
     assert score.grade is None
+    assert [cap.finding for cap in score.caps if cap.bites] == ["a change was not undone"]
     assert exit_code(score, None, GRADING) == Exit.NOT_UNDONE
 
 
@@ -177,6 +180,9 @@ def test_old_evidence_reads_as_untested() -> None:
         ([SOUND, BROKEN], None, Exit.WEAKNESS),
         ([judge(trial(proven=False))], None, Exit.INCONCLUSIVE),
         ([judge(trial(proven=False))], "F", Exit.INCONCLUSIVE),
+        ([BROKEN, UNPROVEN], None, Exit.WEAKNESS),
+        ([BROKEN, UNPROVEN], "B", Exit.WEAKNESS),  # a weakness that was found stays one
+        ([SOUND, UNPROVEN], "D", Exit.INCONCLUSIVE),
         ([judge(trial(status="halted"))], None, Exit.HALTED),
         ([judge(trial(status="halted", undone=False))], None, Exit.NOT_UNDONE),
     ],
@@ -193,6 +199,53 @@ def test_a_baseline_is_undercut_only_credibly() -> None:
     row = compare(former, score_of(*[BROKEN] * 20), GRADING)
     assert row["worse"]
     assert row["experiments"]["instance-kill"]["probability_worse"] > 0.99
+
+
+def test_the_order_of_trials_does_not_matter() -> None:
+    """Each experiment draws from a stream of its own."""
+    hang = judge(trial(down(0, 4), pillar="high-availability", **HANG))
+    one, other = score_of(SOUND, hang), score_of(hang, SOUND)
+    assert (one.value, one.low, one.high) == pytest.approx((other.value, other.low, other.high))
+
+
+def test_an_old_halt_is_forgotten_with_its_evidence() -> None:
+    """Expired evidence reads as untested, in the exit code too."""
+    old = judge(trial(status="halted"))
+    fresh = judge(trial(at=40 * 86_400.0))
+    assert exit_code(score_of(old, fresh, days_later=40), None, GRADING) == Exit.HOLDS
+
+
+@pytest.mark.parametrize(
+    "former",
+    [
+        {},
+        {"experiments": 3},
+        {"experiments": [{}]},
+        {"experiments": [{"experiment": "instance-kill", "credit": 1.0, "objectives": [{}]}]},
+    ],
+)
+def test_a_damaged_baseline_is_one_line(former: dict[str, Any]) -> None:
+    """Somebody passed the wrong file."""
+    with pytest.raises(UsageError, match=r"baseline .*chaosgrade score") as caught:
+        compare(former, score_of(SOUND), GRADING)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_baseline_names_what_can_no_longer_be_compared() -> None:
+    """An experiment that is left out must not look unchanged."""
+    former = json.loads(json.dumps(to_json(score_of(SOUND))))
+    assert compare(former, score_of(UNPROVEN), GRADING)["missing"] == ["instance-kill"]
+
+
+def test_a_lost_acknowledged_write_caps_at_f() -> None:
+    """Whatever else held: customers were told that it was stored."""
+    lost = Measurement("lost_acknowledged_writes", 2.0, "count")
+    measurements = {**SOUND.measurements, lost.metric: lost}
+    score = score_of(replace(SOUND, measurements=measurements))
+    assert score.grade == "F"
+    assert [cap.finding for cap in score.caps if cap.bites] == [
+        "instance-kill lost acknowledged writes: 2"
+    ]
 
 
 def test_the_score_is_json() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from chaosgrade.verdict import judge, worst
-from tests.synthetic import down, trial
+from tests.synthetic import FAULT, down, trial
 
 
 def test_a_sound_trial_passes() -> None:
@@ -100,3 +100,24 @@ def test_a_trial_that_broke_off_at_once_is_inconclusive() -> None:
     assert verdict.verdict == "inconclusive"
     assert verdict.problems[0].detail == "no such target"
     assert verdict.undone
+
+
+def test_traffic_without_a_baseline_proves_nothing() -> None:
+    """Nobody knows whether the system was well before the fault."""
+    found = []
+    for record in trial():
+        if record.kind == "traffic":
+            kept = [r for r in record["requests"] if record["start"] + r[0] / 1e3 >= FAULT]
+            record.data["requests"] = kept
+        found.append(record)
+    verdict = judge(found)
+    assert verdict.verdict == "inconclusive"
+    assert [o.verdict for o in verdict.objectives] == ["inconclusive", "inconclusive"]
+    assert "before the fault" in verdict.invalid[0]
+
+
+def test_a_trial_whose_change_was_not_undone_concludes_nothing() -> None:
+    """What is left behind may have been there for the next measurement too."""
+    verdict = judge(trial(undone=False))
+    assert verdict.verdict == "inconclusive"
+    assert "not undone" in verdict.invalid[0]

@@ -1,0 +1,57 @@
+"""A request to stop outlives whoever swallows its exception."""
+
+import os
+import signal
+from contextlib import suppress
+
+import pytest
+from chaoslib.exceptions import InterruptExecution
+
+from chaosgrade.stopping import StopRequest
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_swallowed_signal_is_remembered(number: int) -> None:
+    """The next step raises again."""
+    stop = StopRequest()
+    with stop.on_signals():
+        with suppress(BaseException):
+            os.kill(os.getpid(), number)
+        assert stop.requested
+        with pytest.raises(InterruptExecution, match=signal.Signals(number).name):
+            stop.check()
+        with pytest.raises(InterruptExecution):
+            stop.wait(60)
+
+
+def test_the_former_handler_is_called_and_comes_back() -> None:
+    """Whoever handled the signal before still does."""
+    seen: list[int] = []
+    former = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+    try:
+        with StopRequest().on_signals():
+            os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, former)
+    assert seen == [signal.SIGTERM, signal.SIGTERM]
+
+
+def test_what_is_ignored_stays_ignored() -> None:
+    """nohup means it."""
+    former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        stop = StopRequest()
+        with stop.on_signals():
+            os.kill(os.getpid(), signal.SIGHUP)
+            stop.check()
+    finally:
+        signal.signal(signal.SIGHUP, former)
+
+
+def test_without_a_request_everything_goes_on() -> None:
+    """Waits end by themselves."""
+    stop = StopRequest()
+    stop.check()
+    stop.wait(0.001)
+    assert not stop.requested
