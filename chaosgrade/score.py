@@ -1,6 +1,7 @@
 """From verdicts to points, an interval, a grade, and where each lost point went."""
 
 import time
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -8,9 +9,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
-from chaosgrade.errors import Exit
-from chaosgrade.policies.grading import Grading
+from chaosgrade.errors import Exit, UsageError
+from chaosgrade.policies.grading import Grading, first_problem
 from chaosgrade.policies.objectives import Objective, format_value
 from chaosgrade.verdict import (
     FAILED,
@@ -181,8 +183,7 @@ def grade(
     if conclusive:
         value = 100 * sum(shares[e.experiment] * (e.credit or 0.0) for e in conclusive)
         draws = 100 * sum(
-            (shares[e.experiment] * _posterior(e.objectives, index)
-             for index, e in enumerate(conclusive)),
+            (shares[e.experiment] * _posterior(e.objectives, e.experiment) for e in conclusive),
             start=np.zeros(_DRAWS),
         )  # fmt: skip
         tail = 50 * (1 - grading.interval)
@@ -205,51 +206,78 @@ def grade(
         lost=lost,
         expired=expired,
         environments=_distinct(trial.environment for trial in trials),
-        statuses=dict(Counter(trial.status for trial in trials)),
+        statuses=dict(Counter(trial.status for trial in fresh)),
         undone=undone,
     )
 
 
 def exit_code(score: Score, fail_under: str | None, grading: Grading) -> Exit:
-    """The exit code of a score: without `fail_under`, any failed objective is below the gate."""
+    """The exit code of a score, the worst news first: a found weakness outranks a missing answer.
+
+    Without `fail_under`, any failed objective is below the gate.
+    """
     if not score.undone:
         return Exit.NOT_UNDONE
     if score.statuses.get("halted"):
         return Exit.HALTED
     verdicts = [experiment.verdict for experiment in score.experiments]
-    if fail_under is None and FAILED in verdicts:
+    if fail_under is None:
+        weak = FAILED in verdicts
+    else:
+        weak = score.grade is not None and grading.rank(score.grade) > grading.rank(fail_under)
+    if weak:
         return Exit.WEAKNESS
-    if score.grade is None or INCONCLUSIVE in verdicts:
-        return Exit.INCONCLUSIVE
-    if fail_under is not None and grading.rank(score.grade) > grading.rank(fail_under):
-        return Exit.WEAKNESS
-    return Exit.HOLDS
+    return Exit.INCONCLUSIVE if score.grade is None or INCONCLUSIVE in verdicts else Exit.HOLDS
 
 
 def compare(former: Mapping[str, Any], score: Score, grading: Grading) -> dict[str, Any]:
     """Whether experiments have become worse than in a former `score.json`.
 
-    Returns: {"worse": bool, "experiments": {name: {"credit", "former", "probability_worse"}}}, the
-        probability being the posterior one that the credit is lower now.
+    Returns: {"worse": bool, "experiments": {name: {"credit", "former", "probability_worse"}},
+        "missing": [name]}, the probability being the posterior one that the credit is lower now,
+        and missing what was conclusive then and is not now.
+
+    Raises:
+        UsageError: `former` is no such document.
     """
-    known = {e["experiment"]: e for e in former["experiments"]}
-    rows = {}
-    for experiment in score.experiments:
-        then = known.get(experiment.experiment)
-        if then is None or experiment.credit is None or then["credit"] is None:
+    now = {e.experiment: e for e in score.experiments if e.credit is not None}
+    rows: dict[str, dict[str, float]] = {}
+    missing = []
+    for name, objectives in read_former(former).items():
+        credit = _credit(objectives)
+        if credit is None:
             continue
-        now_draws = _posterior(experiment.objectives, 1)
-        then_draws = _posterior([_objective_of(o) for o in then["objectives"]], 2)
-        rows[experiment.experiment] = {
-            "credit": experiment.credit,
-            "former": then["credit"],
+        if name not in now:
+            missing.append(name)
+            continue
+        now_draws = _posterior(now[name].objectives, name)
+        then_draws = _posterior(objectives, f"{name}, former")
+        rows[name] = {
+            "credit": now[name].credit or 0.0,
+            "former": credit,
             "probability_worse": float(np.mean(now_draws < then_draws)),
         }
     worse = any(
         row["credit"] < row["former"] and row["probability_worse"] >= grading.regression
         for row in rows.values()
     )
-    return {"worse": worse, "experiments": rows}
+    return {"worse": worse, "experiments": rows, "missing": missing}
+
+
+def read_former(document: Mapping[str, Any]) -> dict[str, tuple[ObjectiveScore, ...]]:
+    """The objectives of each experiment in a `score.json`.
+
+    Raises:
+        UsageError: it is none, or it is damaged.
+    """
+    try:
+        former = _FORMER.validate_python(document)
+    except ValidationError as error:
+        raise UsageError(
+            f"the baseline is no score.json of chaosgrade: {first_problem(error)}; "
+            "make one with: chaosgrade score --json"
+        ) from None
+    return {one.experiment: one.objectives for one in former.experiments}
 
 
 def to_json(score: Score) -> dict[str, Any]:
@@ -279,8 +307,6 @@ def _experiments(trials: Sequence[TrialVerdict], grading: Grading) -> Iterable[E
         first = group[0]
         rule = grading.patterns.get(first.pattern)
         objectives = tuple(_objectives(group))
-        weights = [(o.weight, o.credit) for o in objectives if o.credit is not None]
-        total = sum(weight for weight, _ in weights)
         yield ExperimentScore(
             experiment=name,
             title=first.title,
@@ -290,10 +316,16 @@ def _experiments(trials: Sequence[TrialVerdict], grading: Grading) -> Iterable[E
             weight=(rule.weight if rule else 1.0) / patterns[first.pattern],
             trials=len(group),
             verdict=worst(trial.verdict for trial in group),
-            credit=sum(w * c for w, c in weights) / total if total else None,
+            credit=_credit(objectives),
             objectives=objectives,
             invalid=tuple(dict.fromkeys(reason for trial in group for reason in trial.invalid)),
         )
+
+
+def _credit(objectives: Sequence[ObjectiveScore]) -> float | None:
+    weights = [(o.weight, o.credit) for o in objectives if o.credit is not None]
+    total = sum(weight for weight, _ in weights)
+    return sum(weight * credit for weight, credit in weights) / total if total else None
 
 
 def _objectives(trials: Sequence[TrialVerdict]) -> Iterable[ObjectiveScore]:
@@ -337,9 +369,12 @@ def _pillar_weight(pillar: str, grading: Grading) -> float:
     return grading.pillars[pillar].weight if pillar in grading.pillars else 1.0
 
 
-def _posterior(objectives: Sequence[ObjectiveScore], stream: int) -> _Draws:
-    """Draws of an experiment's credit, each objective's pass probability from Jeffreys' prior."""
-    random = np.random.default_rng((_SEED, stream))
+def _posterior(objectives: Sequence[ObjectiveScore], stream: str) -> _Draws:
+    """Draws of an experiment's credit, each objective's pass probability from Jeffreys' prior.
+
+    The stream has a name, so that draws do not depend on what else is graded, or in which order.
+    """
+    random = np.random.default_rng((_SEED, zlib.crc32(stream.encode())))
     conclusive = [o for o in objectives if o.credit is not None]
     total = sum(o.weight for o in conclusive)
     credit = np.zeros(_DRAWS)
@@ -405,7 +440,7 @@ def _findings(
     for trial in trials:
         if trial.invalid:
             continue
-        yield from _trial_findings(trial)
+        yield from _trial_findings(trial, grading)
     critical = {
         f"{trial.experiment}: {verdict.objective.metric}"
         for trial in trials
@@ -413,7 +448,8 @@ def _findings(
         if verdict.objective.critical and verdict.verdict == INCONCLUSIVE
     }
     for name in sorted(critical):
-        yield "B", f"the critical objective {name} was inconclusive"
+        grade = grading.caps.critical_inconclusive.grade
+        yield grade, f"the critical objective {name} was inconclusive"
     for cap in sorted(grading.coverage_caps, key=lambda cap: cap.below):
         if coverage < cap.below:
             yield (
@@ -424,20 +460,24 @@ def _findings(
             break
 
 
-def _trial_findings(trial: TrialVerdict) -> Iterable[tuple[str, str]]:
+def _trial_findings(trial: TrialVerdict, grading: Grading) -> Iterable[tuple[str, str]]:
+    caps = grading.caps
     lost = trial.measurements.get("lost_acknowledged_writes")
     if lost is not None and lost.value:
-        yield "F", f"{trial.experiment} lost acknowledged writes: {lost.value:g}"
+        grade = caps.lost_acknowledged_writes.grade
+        yield grade, f"{trial.experiment} lost acknowledged writes: {lost.value:g}"
     recovery = trial.measurements["time_to_recover"]
     if recovery.censored and recovery.value is not None:
-        yield "D", f"{trial.experiment}: not recovered without a person within the window"
+        grade = caps.not_recovered.grade
+        yield grade, f"{trial.experiment}: not recovered without a person within the window"
     targets = [v.objective for v in trial.objectives if v.objective.metric == "time_to_recover"]
     outage = trial.measurements["total_outage_longest"].value
     if targets and outage is not None and outage > targets[0].target:
         yield (
-            "C",
+            caps.single_point_of_failure.grade,
             f"{trial.experiment}: one fault took availability to zero for "
-            f"{format_value(outage, 's')}, longer than {targets[0].text}",
+            f"{format_value(outage, 's')}, longer than the "
+            f"{format_value(targets[0].target, 's')} in which it should have recovered",
         )
 
 
@@ -449,7 +489,7 @@ def _capped(
     for cap, _ in found:
         final = None if cap is None or final is None else grading.worse(final, cap)
     caps = tuple(
-        Cap(cap, finding, bites=earned is not None and cap == final and cap != earned)
+        Cap(cap, finding, bites=cap is None or (cap == final and cap != earned))
         for cap, finding in found
     )
     return caps, final
@@ -463,6 +503,15 @@ def _distinct(environments: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, A
     return tuple(found)
 
 
-def _objective_of(fields: Mapping[str, Any]) -> ObjectiveScore:
-    names = ObjectiveScore.__dataclass_fields__
-    return ObjectiveScore(**{name: fields[name] for name in names})
+@dataclass(frozen=True, slots=True)
+class _FormerExperiment:
+    experiment: str
+    objectives: tuple[ObjectiveScore, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Former:
+    experiments: tuple[_FormerExperiment, ...]
+
+
+_FORMER = TypeAdapter(_Former)

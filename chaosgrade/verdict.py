@@ -118,7 +118,8 @@ def judge(records: Sequence[Record]) -> TrialVerdict:
     changes = tuple(_changes(records))
     measurements = measure(records, METRICS)
     status = str(end.get("status", "aborted"))
-    invalid = tuple(_invalid(records, measurements, problems, changes, status))
+    undone = bool(end.get("undone", not changes))
+    invalid = tuple(_invalid(records, measurements, problems, changes, status, undone=undone))
     objectives = tuple(
         _judge(objective, measurements[objective.metric], invalid)
         for objective in parse_objectives(start.get("objectives", ()))
@@ -141,7 +142,7 @@ def judge(records: Sequence[Record]) -> TrialVerdict:
         problems=problems,
         changes=changes,
         status=status,
-        undone=bool(end.get("undone", not changes)),
+        undone=undone,
         timeline=timeline(records),
     )
 
@@ -173,6 +174,8 @@ def _invalid(
     problems: Sequence[Problem],
     changes: Sequence[ChangeRecord],
     status: str,
+    *,
+    undone: bool,
 ) -> Iterable[str]:
     """Why nothing can be concluded, in the order in which it would have shown."""
     for problem in problems:
@@ -184,6 +187,8 @@ def _invalid(
         yield f"the steady state was not there before the fault: {record['detail']}"
     if status != "completed":
         yield f"the run was {status}"
+    if not undone:
+        yield "a change was not undone"
     if not changes:
         yield "no fault was injected"
         return
@@ -192,6 +197,8 @@ def _invalid(
             yield f"the fault is not proven: {change.summary}: {change.detail}"
     baseline = measurements["baseline_availability"].value
     needed = load_grading().baseline_at_least
+    if baseline is None and measurements["availability"].value is not None:
+        yield "no traffic was seen before the fault: whether the system was well is unknown"
     if baseline is not None and baseline < needed:
         yield (
             f"the system was ill before the fault: {format_value(baseline, 'share')} of requests "

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from chaosgrade.errors import UsageError
 
 _Text = Annotated[str, Field(min_length=1)]
-_Weight = Annotated[float, Field(gt=0)]
+_Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Share = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -36,6 +36,22 @@ class CoverageCap(_Rule):
 
     below: _Share
     cap: _Text
+
+
+class FindingCap(_Rule):
+    """The best grade that one finding allows."""
+
+    grade: _Text
+    reason: _Text
+
+
+class FindingCaps(_Rule):
+    """What limits the grade whatever the score."""
+
+    lost_acknowledged_writes: FindingCap
+    not_recovered: FindingCap
+    single_point_of_failure: FindingCap
+    critical_inconclusive: FindingCap
 
 
 class Pillar(_Rule):
@@ -67,12 +83,35 @@ class Grading(_Rule):
 
     bands: tuple[Band, ...]
     coverage_caps: tuple[CoverageCap, ...]
+    caps: FindingCaps
     expiry_days: Annotated[float, Field(gt=0)]
     interval: _Share
     baseline_at_least: _Share
     regression: _Share
     pillars: Mapping[str, Pillar]
     patterns: Mapping[str, Pattern]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        limits = [band.at_least for band in self.bands]
+        if not limits or limits[-1] != 0 or limits != sorted(set(limits), reverse=True):
+            raise ValueError(f"bands must fall to 0, the best first, got {limits}")
+        grades = [band.grade for band in self.bands]
+        if len(set(grades)) < len(grades):
+            raise ValueError(f"bands must have a grade each, got {grades}")
+        caps = [cap.cap for cap in self.coverage_caps]
+        caps += [getattr(self.caps, name).grade for name in FindingCaps.model_fields]
+        for cap in caps:
+            if cap not in grades:
+                raise ValueError(f"{cap!r} is no grade of the bands; there are: {grades}")
+        used = {pattern.pillar for pattern in self.patterns.values()}
+        for name, pattern in self.patterns.items():
+            if pattern.pillar not in self.pillars:
+                raise ValueError(f"pattern {name} has an unknown pillar {pattern.pillar!r}")
+        for name in self.pillars:
+            if name not in used:
+                raise ValueError(f"pillar {name} has no pattern: nothing could ever test it")
+        return self
 
     def grade_of(self, score: float) -> str:
         """The grade that a score earns before caps."""
@@ -102,19 +141,22 @@ def load_grading(path: Path | None = None) -> Grading:
     """
     source = _read(path)
     try:
-        grading = Grading.model_validate(yaml.safe_load(source.text))
+        return Grading.model_validate(yaml.safe_load(source.text))
     except yaml.YAMLError as error:
         raise UsageError(f"{source.name} is not YAML: {' '.join(str(error).split())}") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"{source.name}: {where}: {first['msg']}") from None
-    for name, pattern in grading.patterns.items():
-        if pattern.pillar not in grading.pillars:
-            raise UsageError(
-                f"{source.name}: pattern {name} has an unknown pillar {pattern.pillar}"
-            )
-    return grading
+        raise UsageError(f"{source.name}: {first_problem(error)}") from None
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first thing that is wrong with what somebody wrote: place, rule and value, in a line."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    message = " ".join(str(first["msg"]).removeprefix("Value error, ").split())
+    given = first["input"]
+    if first["type"] not in ("missing", "value_error") and isinstance(given, str | int | float):
+        message += f", got {given!r}"
+    return f"{where}: {message}" if where else message
 
 
 def _read(path: Path | None) -> _Source:

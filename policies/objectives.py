@@ -5,11 +5,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from chaosgrade.errors import UsageError
 from chaosgrade.measurement import METRICS
-from chaosgrade.policies.grading import load_grading
+from chaosgrade.policies.grading import first_problem, load_grading
 
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z%]*)\s*")
@@ -72,9 +79,9 @@ class _Objective(BaseModel):
     metric: str
     at_least: str | float | None = None
     at_most: str | float | None = None
-    weight: Annotated[float, Field(gt=0)] = 1.0
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     critical: bool = False
-    because: Annotated[str, Field(min_length=1)]
+    because: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
     @model_validator(mode="after")
     def _one_bound(self) -> "_Objective":
@@ -113,7 +120,7 @@ def parse_extension(experiment: Mapping[str, Any]) -> Extension:
     try:
         extension = _Extension.model_validate(blocks[0])
     except ValidationError as error:
-        raise UsageError(f"extension chaosgrade: {_first(error)}") from None
+        raise UsageError(f"extension chaosgrade: {first_problem(error)}") from None
     _check_pattern(extension.pattern, extension.pillar)
     objectives = parse_objectives(extension.objectives)
     window_s = _quantity(extension.window, "s", "window")
@@ -141,7 +148,7 @@ def parse_objectives(declared: Sequence[Mapping[str, Any]]) -> tuple[Objective, 
         try:
             given = _Objective.model_validate(fields)
         except ValidationError as error:
-            raise UsageError(f"extension chaosgrade, {where}: {_first(error)}") from None
+            raise UsageError(f"extension chaosgrade, {where}: {first_problem(error)}") from None
         if given.metric not in METRICS:
             raise UsageError(
                 f"extension chaosgrade, {where}: metric {given.metric!r} is unknown; "
@@ -158,9 +165,7 @@ def parse_objectives(declared: Sequence[Mapping[str, Any]]) -> tuple[Objective, 
         bound_given = given.at_least if given.at_least is not None else given.at_most
         target = _quantity(bound_given, metric.unit, f"{where}, {given.metric}")
         objectives.append(
-            Objective(
-                given.metric, target, at_least, given.weight, given.critical, given.because.strip()
-            )
+            Objective(given.metric, target, at_least, given.weight, given.critical, given.because)
         )
     return tuple(objectives)
 
@@ -218,10 +223,3 @@ def _check_pattern(pattern: str, pillar: str) -> None:
             f"extension chaosgrade: pattern {pattern} belongs to pillar "
             f"{patterns[pattern].pillar}, not {pillar}"
         )
-
-
-def _first(error: ValidationError) -> str:
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    message = str(first["msg"]).removeprefix("Value error, ")
-    return f"{where}: {message}" if where else message

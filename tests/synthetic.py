@@ -118,4 +118,7 @@ def trial(
         found.append((FAULT + 1, "problem", data))
     found.append((FAULT + WINDOW + 2, "run.end", {"status": status, "undone": undone}))
     found.sort(key=lambda each: each[0])
+    for _, kind, data in found:
+        if kind == "traffic":
+            data["start"] += at
     return [Record(seq, when + at, kind, data) for seq, (when, kind, data) in enumerate(found)]

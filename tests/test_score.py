@@ -19,7 +19,7 @@ from tests.synthetic import START, down, trial
 GRADING = load_grading()
 SOUND = judge(trial())
 BROKEN = judge(trial(down(0, 4)))
-HANG = {"experiment": "web-process-hang", "pattern": "shallow-health-check"}
+HANG: dict[str, Any] = {"experiment": "web-process-hang", "pattern": "shallow-health-check"}
 UNPROVEN = judge(trial(proven=False, pillar="high-availability", **HANG))
 
 

@@ -34,7 +34,7 @@ class _Now:
     fault_at: float | None = None
     broken: list[str] = field(default_factory=list)
     healthy: int | None = None
-    registered: int = 0
+    before: int = 0
     recent: deque[tuple[float, bool, float]] = field(default_factory=deque)
     """(intended, succeeded, latency_ms) of the last second."""
     spark: dict[int, list[int]] = field(default_factory=dict)
@@ -119,7 +119,8 @@ class Live:
                 self._milestone(f"problem: {record['detail']}")
             case "target_health":
                 states = [target["state"] for target in record["targets"].values()]
-                now.healthy, now.registered = states.count("healthy"), len(states)
+                now.healthy = states.count("healthy")
+                now.before = now.before if now.fault_at else now.healthy
             case "traffic":
                 self._take_traffic(record)
 
@@ -181,15 +182,14 @@ class Live:
         if now.recent:
             share = sum(fine for _, fine, _ in now.recent) / len(now.recent)
             style = "green" if share >= 0.999 else "yellow" if share >= 0.9 else "red"
-            success = Text(f"{share:7.2%} ", style=style)
-            grid.add_row("success", success + Text(self._sparkline()))
+            grid.add_row("success", Text.assemble((f"{share:.2%}", style), "  ", self._sparkline()))
             answers = sorted(latency for _, fine, latency in now.recent if fine)
             if answers:
                 p50, p99 = answers[len(answers) // 2], answers[int(len(answers) * 0.99)]
                 grid.add_row("latency", f"p50 {p50:.1f} ms   p99 {p99:.1f} ms")
         if now.healthy is not None:
-            style = "green" if now.healthy == now.registered else "yellow"
-            grid.add_row("in service", Text(f"{now.healthy} of {now.registered} targets", style))
+            style = "green" if now.healthy >= now.before else "yellow"
+            grid.add_row("in service", Text(f"{now.healthy} of {now.before} targets", style))
         if now.fault_at is not None and now.window_s:
             done = min(time.time() - now.fault_at, now.window_s)
             grid.add_row("window", ProgressBar(total=now.window_s, completed=done, width=40))

@@ -1,12 +1,16 @@
 """The files of a run folder."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from chaosgrade.report import html, junit, markdown, prometheus
 from chaosgrade.score import Score, to_json
 from chaosgrade.verdict import TrialVerdict
+
+_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What XML 1.0 forbids or discourages (its section 2.2), and no report has a use for."""
 
 
 def write_reports(folder: Path, score: Score, trials: Sequence[TrialVerdict]) -> None:
@@ -19,4 +23,6 @@ def write_reports(folder: Path, score: Score, trials: Sequence[TrialVerdict]) ->
         "metrics.prom": prometheus.render(score, trials),
     }
     for name, text in documents.items():
-        (folder / name).write_text(text, encoding="utf-8")
+        (folder / name).write_text(
+            _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text), encoding="utf-8"
+        )

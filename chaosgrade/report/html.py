@@ -30,6 +30,7 @@ def render(score: Score, trials: Sequence[TrialVerdict]) -> str:
         began=_when(min((t.started for t in trials), default=0.0)),
         pictures={id(trial): picture.draw(trial) for trial in trials},
         key=id,
+        place=lambda environment: environment_label(environment) if environment else "nowhere",
         share=lambda value: format_value(value, "share"),
         when=_when,
     )

@@ -2,7 +2,7 @@
 
 import xml.etree.ElementTree as ET
 
-from chaosgrade.report.wording import grade_lines
+from chaosgrade.report.wording import environment_label, grade_lines
 from chaosgrade.score import ExperimentScore, ObjectiveScore, Score
 
 
@@ -16,6 +16,12 @@ def render(score: Score) -> str:
     )
     for number, line in enumerate(grade_lines(score)):
         ET.SubElement(properties, "property", name=f"grade.{number}", value=line)
+    for environment in score.environments:
+        ET.SubElement(
+            properties, "property", name="environment", value=environment_label(environment)
+        )
+    for count in ("tests", "failures", "errors"):
+        root.set(count, str(sum(int(suite.get(count, "0")) for suite in root)))
     ET.indent(root)
     return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 

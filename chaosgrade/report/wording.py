@@ -20,16 +20,21 @@ def environment_label(environment: Mapping[str, Any]) -> str:
 
 
 def _trials(score: Score) -> str:
-    fewest = min(e.trials for e in score.experiments if e.credit is not None)
-    return (
-        "one trial each (more narrow it)" if fewest == 1 else f"{fewest} trials of each experiment"
-    )
+    counts = [e.trials for e in score.experiments if e.credit is not None]
+    fewest, most = min(counts), max(counts)
+    if most == 1:
+        return (
+            "one trial each (more narrow it)" if len(counts) > 1 else "one trial (more narrow it)"
+        )
+    number = str(most) if fewest == most else f"{fewest} to {most}"
+    return f"{number} trials of each experiment" if len(counts) > 1 else f"{number} trials"
 
 
 def grade_lines(score: Score) -> list[str]:
     """The grade in words, the most important line first."""
     if score.value is None or score.low is None or score.high is None:
-        lines = ["No grade: nothing was conclusive"]
+        why = "nothing was conclusive" if score.undone else "a change was not undone"
+        lines = [f"No grade: {why}"]
     else:
         lines = [
             f"Score {score.value:.1f} of 100, {score.interval:.0%} interval "
