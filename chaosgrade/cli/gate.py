@@ -9,7 +9,7 @@ from typing import Any
 from chaosgrade.errors import ChaosgradeError, Exit, UsageError
 from chaosgrade.policies.grading import Grading, load_grading
 from chaosgrade.report import terminal, write_reports
-from chaosgrade.score import compare, exit_code, grade, to_json
+from chaosgrade.score import compare, exit_code, grade, read_former, to_json
 from chaosgrade.verdict import TrialVerdict
 
 
@@ -42,8 +42,9 @@ class Gate:
             document = json.loads(self.baseline.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise UsageError(f"--baseline {self.baseline} is no score.json: {error}") from None
-        if not isinstance(document, dict) or "experiments" not in document:
+        if not isinstance(document, dict):
             raise UsageError(f"--baseline {self.baseline} is no score.json of chaosgrade")
+        read_former(document)  # a damaged one is found before anything is broken
         return document
 
 
