@@ -188,6 +188,8 @@ def grade(
         )  # fmt: skip
         tail = 50 * (1 - grading.interval)
         low, high = (float(np.percentile(draws, q)) for q in (tail, 100 - tail))
+        # The prior pulls few trials towards the middle: what was observed stays within.
+        low, high = min(low, value), max(high, value)
         earned = grading.grade_of(round(value, 9))
         lost = tuple(sorted(_lost(conclusive, shares, grading), key=lambda one: -one.points))
     coverage = _coverage({e.pattern for e in conclusive}, grading)

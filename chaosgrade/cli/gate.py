@@ -84,7 +84,7 @@ def present(
         write_reports(folder, score, verdicts)
     code = exit_code(score, gate.fail_under, grading)
     change = None if former is None else compare(former, score, grading)
-    if change is not None and change["worse"] and code == Exit.HOLDS:
+    if change is not None and change["worse"] and code in (Exit.HOLDS, Exit.INCONCLUSIVE):
         code = Exit.WEAKNESS
     problem = _why_nothing_began(verdicts)
     if problem is not None:
@@ -108,7 +108,7 @@ def _why_nothing_began(verdicts: Sequence[TrialVerdict]) -> NothingBroken | None
     if any(verdict.changes for verdict in verdicts):
         return None
     problems = [problem for verdict in verdicts for problem in verdict.problems]
-    if not problems or any(verdict.status == "halted" for verdict in verdicts if not problems):
+    if not problems:
         return None
     worst = min(problems, key=lambda problem: problem.exit_code)
     return NothingBroken(worst.detail, Exit(worst.exit_code))
