@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
 
-from chaosgrade.errors import Exit, UsageError
-from chaosgrade.policies.grading import Grading, first_problem
-from chaosgrade.policies.objectives import Objective, format_value
+from chaosgrade.caps import Cap, capped, findings
+from chaosgrade.errors import Exit
+from chaosgrade.policies.grading import Grading
+from chaosgrade.policies.objectives import Objective
 from chaosgrade.verdict import (
     FAILED,
     INCONCLUSIVE,
@@ -107,15 +107,6 @@ class PillarScore:
 
 
 @dataclass(frozen=True, slots=True)
-class Cap:
-    """A finding that limits the grade; `grade` None means that there is none."""
-
-    grade: str | None
-    finding: str
-    bites: bool
-
-
-@dataclass(frozen=True, slots=True)
 class LostPoint:
     """Points that one objective cost."""
 
@@ -183,7 +174,7 @@ def grade(
     if conclusive:
         value = 100 * sum(shares[e.experiment] * (e.credit or 0.0) for e in conclusive)
         draws = 100 * sum(
-            (shares[e.experiment] * _posterior(e.objectives, e.experiment) for e in conclusive),
+            (shares[e.experiment] * posterior(e.objectives, e.experiment) for e in conclusive),
             start=np.zeros(_DRAWS),
         )  # fmt: skip
         tail = 50 * (1 - grading.interval)
@@ -193,7 +184,7 @@ def grade(
         earned = grading.grade_of(round(value, 9))
         lost = tuple(sorted(_lost(conclusive, shares, grading), key=lambda one: -one.points))
     coverage = _coverage({e.pattern for e in conclusive}, grading)
-    caps, final = _capped(earned, _findings(fresh, coverage, grading, undone=undone), grading)
+    caps, final = capped(earned, findings(fresh, coverage, grading, undone=undone), grading)
     return Score(
         value=value,
         low=low,
@@ -232,56 +223,6 @@ def exit_code(score: Score, fail_under: str | None, grading: Grading) -> Exit:
     return Exit.INCONCLUSIVE if score.grade is None or INCONCLUSIVE in verdicts else Exit.HOLDS
 
 
-def compare(former: Mapping[str, Any], score: Score, grading: Grading) -> dict[str, Any]:
-    """Whether experiments have become worse than in a former `score.json`.
-
-    Returns: {"worse": bool, "experiments": {name: {"credit", "former", "probability_worse"}},
-        "missing": [name]}, the probability being the posterior one that the credit is lower now,
-        and missing what was conclusive then and is not now.
-
-    Raises:
-        UsageError: `former` is no such document.
-    """
-    now = {e.experiment: e for e in score.experiments if e.credit is not None}
-    rows: dict[str, dict[str, float]] = {}
-    missing = []
-    for name, objectives in read_former(former).items():
-        credit = _credit(objectives)
-        if credit is None:
-            continue
-        if name not in now:
-            missing.append(name)
-            continue
-        now_draws = _posterior(now[name].objectives, name)
-        then_draws = _posterior(objectives, f"{name}, former")
-        rows[name] = {
-            "credit": now[name].credit or 0.0,
-            "former": credit,
-            "probability_worse": float(np.mean(now_draws < then_draws)),
-        }
-    worse = any(
-        row["credit"] < row["former"] and row["probability_worse"] >= grading.regression
-        for row in rows.values()
-    )
-    return {"worse": worse, "experiments": rows, "missing": missing}
-
-
-def read_former(document: Mapping[str, Any]) -> dict[str, tuple[ObjectiveScore, ...]]:
-    """The objectives of each experiment in a `score.json`.
-
-    Raises:
-        UsageError: it is none, or it is damaged.
-    """
-    try:
-        former = _FORMER.validate_python(document)
-    except ValidationError as error:
-        raise UsageError(
-            f"the baseline is no score.json of chaosgrade: {first_problem(error)}; "
-            "make one with: chaosgrade score --json"
-        ) from None
-    return {one.experiment: one.objectives for one in former.experiments}
-
-
 def to_json(score: Score) -> dict[str, Any]:
     """The score as one JSON object; what is derived (credits, verdicts) is spelled out."""
     document = asdict(score)
@@ -318,13 +259,13 @@ def _experiments(trials: Sequence[TrialVerdict], grading: Grading) -> Iterable[E
             weight=(rule.weight if rule else 1.0) / patterns[first.pattern],
             trials=len(group),
             verdict=worst(trial.verdict for trial in group),
-            credit=_credit(objectives),
+            credit=credit_of(objectives),
             objectives=objectives,
             invalid=tuple(dict.fromkeys(reason for trial in group for reason in trial.invalid)),
         )
 
 
-def _credit(objectives: Sequence[ObjectiveScore]) -> float | None:
+def credit_of(objectives: Sequence[ObjectiveScore]) -> float | None:
     weights = [(o.weight, o.credit) for o in objectives if o.credit is not None]
     total = sum(weight for weight, _ in weights)
     return sum(weight * credit for weight, credit in weights) / total if total else None
@@ -371,7 +312,7 @@ def _pillar_weight(pillar: str, grading: Grading) -> float:
     return grading.pillars[pillar].weight if pillar in grading.pillars else 1.0
 
 
-def _posterior(objectives: Sequence[ObjectiveScore], stream: str) -> _Draws:
+def posterior(objectives: Sequence[ObjectiveScore], stream: str) -> _Draws:
     """Draws of an experiment's credit, each objective's pass probability from Jeffreys' prior.
 
     The stream has a name, so that draws do not depend on what else is graded, or in which order.
@@ -433,87 +374,9 @@ def _pillars(experiments: Sequence[ExperimentScore], grading: Grading) -> Iterab
         yield PillarScore(name, rule.weight, score, _coverage(tested, grading, name))
 
 
-def _findings(
-    trials: Sequence[TrialVerdict], coverage: float, grading: Grading, *, undone: bool
-) -> Iterable[tuple[str | None, str]]:
-    """What limits the grade, and to which."""
-    if not undone:
-        yield None, "a change was not undone"
-    for trial in trials:
-        if trial.invalid:
-            continue
-        yield from _trial_findings(trial, grading)
-    critical = {
-        f"{trial.experiment}: {verdict.objective.metric}"
-        for trial in trials
-        for verdict in trial.objectives
-        if verdict.objective.critical and verdict.verdict == INCONCLUSIVE
-    }
-    for name in sorted(critical):
-        grade = grading.caps.critical_inconclusive.grade
-        yield grade, f"the critical objective {name} was inconclusive"
-    for cap in sorted(grading.coverage_caps, key=lambda cap: cap.below):
-        if coverage < cap.below:
-            yield (
-                cap.cap,
-                f"coverage is {format_value(coverage, 'share')}, "
-                f"below {format_value(cap.below, 'share')}",
-            )
-            break
-
-
-def _trial_findings(trial: TrialVerdict, grading: Grading) -> Iterable[tuple[str, str]]:
-    caps = grading.caps
-    lost = trial.measurements.get("lost_acknowledged_writes")
-    if lost is not None and lost.value:
-        grade = caps.lost_acknowledged_writes.grade
-        yield grade, f"{trial.experiment} lost acknowledged writes: {lost.value:g}"
-    recovery = trial.measurements["time_to_recover"]
-    if recovery.censored and recovery.value is not None:
-        grade = caps.not_recovered.grade
-        yield grade, f"{trial.experiment}: not recovered without a person within the window"
-    targets = [v.objective for v in trial.objectives if v.objective.metric == "time_to_recover"]
-    outage = trial.measurements["total_outage_longest"].value
-    if targets and outage is not None and outage > targets[0].target:
-        yield (
-            caps.single_point_of_failure.grade,
-            f"{trial.experiment}: one fault took availability to zero for "
-            f"{format_value(outage, 's')}, longer than the "
-            f"{format_value(targets[0].target, 's')} in which it should have recovered",
-        )
-
-
-def _capped(
-    earned: str | None, findings: Iterable[tuple[str | None, str]], grading: Grading
-) -> tuple[tuple[Cap, ...], str | None]:
-    found = list(dict.fromkeys(findings))
-    final = earned
-    for cap, _ in found:
-        final = None if cap is None or final is None else grading.worse(final, cap)
-    caps = tuple(
-        Cap(cap, finding, bites=cap is None or (cap == final and cap != earned))
-        for cap, finding in found
-    )
-    return caps, final
-
-
 def _distinct(environments: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
     found: list[Mapping[str, Any]] = []
     for environment in environments:
         if environment and environment not in found:
             found.append(environment)
     return tuple(found)
-
-
-@dataclass(frozen=True, slots=True)
-class _FormerExperiment:
-    experiment: str
-    objectives: tuple[ObjectiveScore, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Former:
-    experiments: tuple[_FormerExperiment, ...]
-
-
-_FORMER = TypeAdapter(_Former)

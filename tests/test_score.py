@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chaosgrade.baseline import compare
 from chaosgrade.errors import Exit, UsageError
 from chaosgrade.measurement import Measurement
 from chaosgrade.policies.grading import load_grading
-from chaosgrade.score import Score, compare, exit_code, grade, to_json
+from chaosgrade.score import Score, exit_code, grade, to_json
 from chaosgrade.verdict import TrialVerdict, judge
 from tests.synthetic import START, down, trial
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from chaosgrade.baseline import compare, read_former
 from chaosgrade.errors import ChaosgradeError, Exit, UsageError
 from chaosgrade.policies.grading import Grading, load_grading
 from chaosgrade.report import terminal, write_reports
-from chaosgrade.score import compare, exit_code, grade, read_former, to_json
+from chaosgrade.score import exit_code, grade, to_json
 from chaosgrade.verdict import TrialVerdict
 
 

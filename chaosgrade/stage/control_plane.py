@@ -57,27 +57,27 @@ class ControlPlane:
 
     def build(self) -> None:
         """Create the stack. Called once, after moto has been imported."""
-        from chaosgrade.stage.moto_world import MotoWorld  # late: see moto_import
+        from chaosgrade.stage import moto_replacements  # late: see moto_import
+        from chaosgrade.stage.moto_world import MotoWorld
 
-        self.world = MotoWorld(
-            self._region,
-            Hooks(
-                instance_address=self.addresses.for_instance,
-                balancer_address=self.addresses.for_balancer,
-                target_health=lambda arn, target, port: self._balancing.target_health(
-                    arn, target, port, self._now()
-                ),
-                draining=self._balancing.draining,
-                command=self._command,
-                activities=lambda group: self._groups.activities(group),  # noqa: PLW0108 - made below
-                terminating=lambda group, instance, cause: self._groups.terminating(  # noqa: PLW0108
-                    group, instance, cause
-                ),
-                runs=self._running.__contains__,
-                reboot=self._reboot,
-                now=self._now,
+        hooks = Hooks(
+            instance_address=self.addresses.for_instance,
+            balancer_address=self.addresses.for_balancer,
+            target_health=lambda arn, target, port: self._balancing.target_health(
+                arn, target, port, self._now()
             ),
+            draining=self._balancing.draining,
+            command=self._command,
+            activities=lambda group: self._groups.activities(group),  # noqa: PLW0108 - made below
+            terminating=lambda group, instance, cause: self._groups.terminating(  # noqa: PLW0108
+                group, instance, cause
+            ),
+            runs=self._running.__contains__,
+            reboot=self._reboot,
+            now=self._now,
         )
+        self.world = MotoWorld(self._region, hooks)
+        moto_replacements.install(hooks, self.world)
         self._groups = GroupReconciler(
             self.world,
             runs=self._running.__contains__,

@@ -8,7 +8,7 @@ docs/stage-operations.md lists the operations.
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from moto.autoscaling.exceptions import ValidationError
 from moto.autoscaling.models import (
@@ -30,14 +30,12 @@ from moto.ssm.exceptions import InvalidDocument
 from moto.ssm.models import Command, SimpleSystemManagerBackend
 
 from chaosgrade.stage.autoscaling import PENDING
+from chaosgrade.stage.moto_world import MotoWorld
 from chaosgrade.stage.ssm_documents import DOCUMENTS
 from chaosgrade.stage.world import ACCOUNT, Hooks
 
-if TYPE_CHECKING:
-    from chaosgrade.stage.moto_world import MotoWorld
 
-
-def install(hooks: Hooks, world: "MotoWorld") -> None:
+def install(hooks: Hooks, world: MotoWorld) -> None:
     """Replace them, in this process, for good."""
     _instances(hooks, world)
     _capacity()
@@ -57,7 +55,7 @@ def _replace(owner: type, name: str, method: Any) -> None:
 # -- EC2
 
 
-def _instances(hooks: Hooks, world: "MotoWorld") -> None:
+def _instances(hooks: Hooks, world: MotoWorld) -> None:
     _replace(Instance, "reboot", lambda instance: hooks.reboot(instance.id))
     run = EC2Backend.run_instances
 
@@ -185,7 +183,7 @@ def _health_and_history(hooks: Hooks) -> None:
     _replace(AutoScalingResponse, "describe_scaling_activities", describe_scaling_activities)
 
 
-def _members(hooks: Hooks, world: "MotoWorld") -> None:
+def _members(hooks: Hooks, world: MotoWorld) -> None:
     def terminate_instance(backend: Any, instance_id: str, should_decrement: bool) -> Any:
         group, state = _state(backend, instance_id)
         before = group.desired_capacity
@@ -227,7 +225,7 @@ def _members(hooks: Hooks, world: "MotoWorld") -> None:
     _replace(AutoScalingBackend, "detach_instances", detach_instances)
 
 
-def _standby(world: "MotoWorld") -> None:
+def _standby(world: MotoWorld) -> None:
     def enter_standby(
         backend: Any, group_name: str, instance_ids: list[str], should_decrement: bool
     ) -> list[Any]:

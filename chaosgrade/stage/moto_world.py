@@ -12,7 +12,7 @@ from moto.autoscaling.models import InstanceState
 from moto.backends import get_backend
 
 from chaosgrade.errors import UsageError
-from chaosgrade.stage import autoscaling, moto_replacements
+from chaosgrade.stage import autoscaling
 from chaosgrade.stage.autoscaling import IN_SERVICE, PENDING, TERMINATING
 from chaosgrade.stage.template import Template
 from chaosgrade.stage.world import ACCOUNT, Hooks, Host
@@ -28,7 +28,6 @@ class MotoWorld:
         self._autoscaling: Any = get_backend("autoscaling")[ACCOUNT][region]
         self._elbv2: Any = get_backend("elbv2")[ACCOUNT][region]
         self._cloudformation: Any = get_backend("cloudformation")[ACCOUNT][region]
-        moto_replacements.install(hooks, self)
 
     # -- CloudFormation
 

@@ -1,0 +1,86 @@
+"""What limits a grade, whatever the points say."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from chaosgrade.policies.grading import Grading
+from chaosgrade.policies.objectives import format_value
+from chaosgrade.verdict import INCONCLUSIVE, TrialVerdict
+
+
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """A finding that limits the grade; `grade` None means that there is none."""
+
+    grade: str | None
+    finding: str
+    bites: bool
+
+
+def findings(
+    trials: Sequence[TrialVerdict], coverage: float, grading: Grading, *, undone: bool
+) -> Iterable[tuple[str | None, str]]:
+    """What limits the grade, and to which."""
+    if not undone:
+        yield None, "a change was not undone"
+    for trial in trials:
+        if trial.invalid:
+            continue
+        yield from _trial_findings(trial, grading)
+    critical = {
+        f"{trial.experiment}: {verdict.objective.metric}"
+        for trial in trials
+        for verdict in trial.objectives
+        if verdict.objective.critical and verdict.verdict == INCONCLUSIVE
+    }
+    for name in sorted(critical):
+        grade = grading.caps.critical_inconclusive.grade
+        yield grade, f"the critical objective {name} was inconclusive"
+    for cap in sorted(grading.coverage_caps, key=lambda cap: cap.below):
+        if coverage < cap.below:
+            yield (
+                cap.cap,
+                f"coverage is {format_value(coverage, 'share')}, "
+                f"below {format_value(cap.below, 'share')}",
+            )
+            break
+
+
+def _trial_findings(trial: TrialVerdict, grading: Grading) -> Iterable[tuple[str, str]]:
+    caps = grading.caps
+    lost = trial.measurements.get("lost_acknowledged_writes")
+    if lost is not None and lost.value:
+        grade = caps.lost_acknowledged_writes.grade
+        yield grade, f"{trial.experiment} lost acknowledged writes: {lost.value:g}"
+    recovery = trial.measurements["time_to_recover"]
+    if recovery.censored and recovery.value is not None:
+        grade = caps.not_recovered.grade
+        yield grade, f"{trial.experiment}: not recovered without a person within the window"
+    targets = [v.objective for v in trial.objectives if v.objective.metric == "time_to_recover"]
+    outage = trial.measurements["total_outage_longest"].value
+    if targets and outage is not None and outage > targets[0].target:
+        yield (
+            caps.single_point_of_failure.grade,
+            f"{trial.experiment}: one fault took availability to zero for "
+            f"{format_value(outage, 's')}, longer than the "
+            f"{format_value(targets[0].target, 's')} in which it should have recovered",
+        )
+
+
+def capped(
+    earned: str | None, limits: Iterable[tuple[str | None, str]], grading: Grading
+) -> tuple[tuple[Cap, ...], str | None]:
+    """The caps and the grade that is left of the earned one.
+
+    Args:
+        limits: as `findings` yields them.
+    """
+    found = list(dict.fromkeys(limits))
+    final = earned
+    for cap, _ in found:
+        final = None if cap is None or final is None else grading.worse(final, cap)
+    caps = tuple(
+        Cap(cap, finding, bites=cap is None or (cap == final and cap != earned))
+        for cap, finding in found
+    )
+    return caps, final
