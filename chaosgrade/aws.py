@@ -7,6 +7,7 @@ needs to know the calls (plan, least privilege, runbook) reads the same values t
 
 import json
 import os
+import shlex
 import threading
 import urllib.error
 import urllib.request
@@ -48,6 +49,12 @@ class Call:
     operation: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
+    def as_cli(self) -> str:
+        """The same call as a command of the AWS CLI, quoted for a shell."""
+        operation = xform_name(self.operation, "-")
+        document = shlex.quote(json.dumps(self.parameters))
+        return f"aws {self.service} {operation} --cli-input-json {document}"
+
 
 @dataclass(frozen=True, slots=True)
 class Environment:
@@ -79,6 +86,7 @@ class Aws:
         profile: a named profile; None means what the SDK finds.
         endpoint_url: where all services are; None means what the SDK finds
             (`AWS_ENDPOINT_URL`, or AWS itself).
+        access_key: (id, secret) of an emulator that takes any; None means what the SDK finds.
 
     Raises:
         UsageError: no Region, or no such profile.
@@ -90,10 +98,16 @@ class Aws:
         region: str | None = None,
         profile: str | None = None,
         endpoint_url: str | None = None,
+        access_key: tuple[str, str] | None = None,
     ) -> None:
         region = region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
         try:
-            self._session = boto3.session.Session(region_name=region, profile_name=profile)
+            self._session = boto3.session.Session(
+                region_name=region,
+                profile_name=profile,
+                aws_access_key_id=access_key and access_key[0],
+                aws_secret_access_key=access_key and access_key[1],
+            )
         except botocore.exceptions.ProfileNotFound as error:
             raise UsageError(
                 f"{error}; name one of your AWS profiles as aws_profile_name"

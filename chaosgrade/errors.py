@@ -42,6 +42,9 @@ class BlastRadiusExceeded(Refused):
     """The change would touch more than its limits allow."""
 
 
+_UNREACHABLE = ("EndpointConnectionError", "ConnectTimeoutError", "ConnectionClosedError")
+
+
 class AwsError(ChaosgradeError):
     """AWS answered with an error that is not about a person's input."""
 
@@ -50,6 +53,11 @@ class AwsError(ChaosgradeError):
     def __init__(self, message: str, *, code: str) -> None:
         super().__init__(message)
         self.code = code
+
+    @property
+    def unreachable(self) -> bool:
+        """Whether nothing answered at all."""
+        return self.code in _UNREACHABLE
 
 
 class NotUndone(ChaosgradeError):

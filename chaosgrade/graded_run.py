@@ -8,6 +8,7 @@ Toolkit or a person did.
 import os
 import random
 import re
+import subprocess
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -15,8 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from chaosgrade import session
-from chaosgrade.changes.engine import Engine
+from chaosgrade import session, watchdog
+from chaosgrade.changes import recovery
+from chaosgrade.changes.engine import EFFECT_TIMEOUT_S, Engine
 from chaosgrade.changes.journal import Journal, State
 from chaosgrade.clock import Clock
 from chaosgrade.errors import ChaosgradeError, UsageError
@@ -27,6 +29,10 @@ from chaosgrade.stopping import StopRequest
 
 BASELINE_S = 60.0
 """How long customers' normal experience is measured before the fault, in AWS seconds."""
+
+LEASE_MARGIN_S = 120.0
+"""How much longer than its window a change may stay, in measured seconds, before the watchdog
+undoes it under the feet of a run that hangs."""
 
 BASELINE_AT_LEAST_S = 3.0
 """The same in measured seconds, so that a fast stage still sees enough requests."""
@@ -101,6 +107,7 @@ class GradedRun:
         self.evidence = EvidenceLog(self.place.folder / "evidence.jsonl", self._clock)
         self._engine: Engine | None = None
         self._journal: Journal | None = None
+        self._watchdog: subprocess.Popen[bytes] | None = None
         self._observers: list[observers.Observer] = []
         self._finished = False
         try:
@@ -131,6 +138,7 @@ class GradedRun:
             environment={**asdict(environment), "parameters": dict(environment.parameters)},
         )
         self._journal = Journal()
+        recovery.refuse_while_outstanding(self._journal, environment, aws.endpoint_url)
         self._journal.open_run(
             self.id,
             experiment=self.place.experiment,
@@ -138,8 +146,16 @@ class GradedRun:
             endpoint=aws.endpoint_url,
             started=self._clock.now(),
         )
+        self._watchdog = watchdog.start(self.id, self._journal.path)
         self._engine = Engine(
-            aws, environment, self._journal, self.id, self._clock, evidence=self.evidence
+            aws,
+            environment,
+            self._journal,
+            self.id,
+            self._clock,
+            evidence=self.evidence,
+            lease_s=(extension.window_s + EFFECT_TIMEOUT_S) / environment.time_scale
+            + LEASE_MARGIN_S,
         )
         self._session = session.Session(
             aws=aws,
@@ -211,6 +227,9 @@ class GradedRun:
             self.evidence.close()
             if self._journal is not None:
                 self._journal.close()
+            if self._watchdog is not None and clean:
+                self._watchdog.terminate()
+                self._watchdog.wait()
         return clean
 
 

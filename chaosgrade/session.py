@@ -16,6 +16,7 @@ from typing import Any
 
 from chaoslib.exceptions import ActivityFailed, InterruptExecution
 
+from chaosgrade import watchdog
 from chaosgrade.aws import Aws
 from chaosgrade.changes import guard
 from chaosgrade.changes.engine import Applied, Engine, Executor
@@ -122,4 +123,5 @@ class _Standalone:
             endpoint=self._aws.endpoint_url,
             started=self.started_at,
         )
+        watchdog.start(run, journal.path)
         return Engine(self._aws, environment, journal, run, self._clock).apply(changes)

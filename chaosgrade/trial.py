@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from chaosgrade import evidence, session
-from chaosgrade.changes.engine import Engine
-from chaosgrade.changes.journal import Journal, State
-from chaosgrade.changes.undo import Undone
+from chaosgrade import evidence
+from chaosgrade.changes.journal import OUTSTANDING, Entry, Journal
+from chaosgrade.changes.recovery import open_runs, recover
 from chaosgrade.clock import Clock
 from chaosgrade.errors import ChaosgradeError, Exit
 from chaosgrade.evidence import Record
@@ -150,13 +149,25 @@ def _undo_for(path: Path, status: str) -> None:
             detail="Chaos Toolkit died in mid-run; what it had changed was undone from the journal",
             exit_code=int(Exit.INCONCLUSIVE),
         )
-        undone: list[Undone] = []
+        entries: list[Entry] = []
         if start is not None:
-            aws = session.aws_of(None)
-            engine = Engine(aws, aws.environment, Journal(), str(start["run"]), clock, evidence=log)
-            undone = engine.undo()
-        clean = all(result.state != State.UNREVERTED for result in undone)
-        log.append("run.end", status=status, undone=clean)
+            journal = Journal()
+            for run in open_runs(journal):
+                if run.row.id == start["run"]:
+                    recover(run, journal)
+            # The watchdog may have been quicker: the journal knows how each undo ended.
+            entries = [entry for entry in journal.entries(str(start["run"])) if entry.reversible]
+        for entry in entries:
+            log.append(
+                "change.undone",
+                change=entry.id,
+                summary=entry.summary,
+                outcome=str(entry.state),
+                detail=entry.detail,
+            )
+        log.append(
+            "run.end", status=status, undone=all(e.state not in OUTSTANDING for e in entries)
+        )
 
 
 def _wait(process: "subprocess.Popen[bytes]", halt: Halt, follow: "_Follower") -> None:

@@ -285,3 +285,66 @@ def _until_whole(stage: Stage) -> None:
         steady = steady + 1 if whole() else 0
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def _kill_both(process: "subprocess.Popen[str]") -> None:
+    child = eventually(lambda: _child_of(process.pid, b"chaostoolkit"))
+    process.kill()
+    os.kill(child, signal.SIGKILL)
+    process.communicate()
+    eventually(lambda: not _lives(child))
+
+
+def test_when_everything_is_killed_the_watchdog_undoes(
+    tmp_path: Path, hang: Path, stage: Stage
+) -> None:
+    """Command and Chaos Toolkit die at once; nobody is left but the watchdog."""
+    process = start(
+        tmp_path, *("chaosgrade", "run", str(hang), "--stage", stage.document["endpoint"])
+    )
+    wait_for(process, "watching what customers feel")
+    assert "T" in stats(stage)
+    _kill_both(process)
+    eventually(lambda: "T" not in stats(stage))
+    eventually(lambda: "undone" in (tmp_path / "state" / "watchdog.log").read_text())
+    status = start(tmp_path, "chaosgrade", "status", "--json")
+    output, _ = status.communicate(timeout=60)
+    assert (status.returncode, json.loads(output)["runs"]) == (0, [])
+    _until_whole(stage)
+
+
+def test_when_even_the_watchdog_is_killed_recover_undoes(
+    tmp_path: Path, hang: Path, stage: Stage
+) -> None:
+    """`status` says 5 until then; a second `recover` finds nothing."""
+    process = start(
+        tmp_path, *("chaosgrade", "run", str(hang), "--stage", stage.document["endpoint"])
+    )
+    wait_for(process, "watching what customers feel")
+    child = eventually(lambda: _child_of(process.pid, b"chaostoolkit"))
+    os.kill(eventually(lambda: _child_of(child, b"chaosgrade.watchdog")), signal.SIGKILL)
+    _kill_both(process)
+    codes = {}
+    for command in ("status", "recover", "recover", "status"):
+        done = start(tmp_path, "chaosgrade", command, "--json")
+        output, errors = done.communicate(timeout=60)
+        assert "Traceback" not in errors
+        codes.setdefault(command, []).append((done.returncode, len(json.loads(output)["runs"])))
+    assert codes == {"status": [(5, 1), (0, 0)], "recover": [(0, 1), (0, 0)]}
+    assert "T" not in stats(stage)
+    _until_whole(stage)
+
+
+def test_halt_stops_a_run_and_undoes(tmp_path: Path, hang: Path, stage: Stage) -> None:
+    """From another terminal."""
+    process = start(
+        tmp_path, *("chaosgrade", "run", str(hang), "--stage", stage.document["endpoint"])
+    )
+    wait_for(process, "watching what customers feel")
+    halt = start(tmp_path, "chaosgrade", "halt")
+    halt_output, _ = halt.communicate(timeout=60)
+    process.communicate(timeout=60)
+    assert (halt.returncode, process.returncode) == (0, 4)
+    assert "halted" in halt_output
+    assert "T" not in stats(stage)
+    _until_whole(stage)

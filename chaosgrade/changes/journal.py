@@ -6,6 +6,7 @@ run of a user on a machine, so that anything left outstanding is found again.
 """
 
 import enum
+import fcntl
 import json
 import os
 import sqlite3
@@ -86,6 +87,28 @@ class Entry:
     wanted: Json
     state: State
     detail: str
+    lease_until: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """One journalled run: who changes things, and where.
+
+    Args:
+        environment: "stage", "localstack" or "aws".
+        endpoint: None for AWS itself.
+        pid: the process that makes the changes.
+        started: Unix seconds.
+    """
+
+    id: str
+    experiment: str
+    environment: str
+    endpoint: str | None
+    account: str
+    region: str
+    pid: int
+    started: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,14 +205,13 @@ class Journal:
                 "UPDATE changes SET state = ?, detail = ? WHERE id = ?", (state, detail, change)
             )
 
-    def outstanding(self, run: str) -> list[Entry]:
-        """What has to be undone of a run, the last intent first."""
+    def entries(self, run: str) -> list[Entry]:
+        """Every change of a run, strikes included, the last intent first."""
         with self._lock, self._translated():
             rows = self._db.execute(
-                "SELECT id, run, kind, address, summary, reversible, before, wanted, state, detail"
-                " FROM changes WHERE run = ? AND reversible AND state IN (?, ?, ?)"
-                " ORDER BY id DESC",
-                (run, *OUTSTANDING),
+                "SELECT id, run, kind, address, summary, reversible, before, wanted, state, detail,"
+                " lease_until FROM changes WHERE run = ? ORDER BY id DESC",
+                (run,),
             ).fetchall()
         return [
             Entry(
@@ -203,9 +225,36 @@ class Journal:
                 wanted=json.loads(row[7]),
                 state=State(row[8]),
                 detail=row[9],
+                lease_until=row[10],
             )
             for row in rows
         ]
+
+    def outstanding(self, run: str) -> list[Entry]:
+        """What has to be undone of a run, the last intent first."""
+        return [e for e in self.entries(run) if e.reversible and e.state in OUTSTANDING]
+
+    def runs(self) -> list[RunRow]:
+        """Every run on record, the oldest first."""
+        with self._lock, self._translated():
+            rows = self._db.execute(
+                "SELECT id, experiment, environment, endpoint, account, region, pid, started"
+                " FROM runs ORDER BY started"
+            ).fetchall()
+        return [RunRow(*row) for row in rows]
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Let only one process at a time recover from this journal.
+
+        Raises:
+            JournalError: its lock file cannot be made.
+        """
+        with self._translated():
+            lock = self.path.with_suffix(".lock").open("ab")
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def close(self) -> None:
         """Close the connection; the journal stays."""

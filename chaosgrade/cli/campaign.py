@@ -61,7 +61,7 @@ def carry_out(campaign: Campaign, gate: Gate, *, as_json: bool) -> Exit:
         with Halt().on_signals() as halt, Live(files, campaign.trials) as live:
             for number in range(1, campaign.trials + 1):
                 for file in files:
-                    if halt.requested:
+                    if halt.requested or any(v.status == "halted" for v in verdicts):
                         break
                     place = folder if alone else folder / f"{file.name}-{number}"
                     live.begin(file.name, number)

@@ -176,6 +176,30 @@ def explain(runs: _Runs = None, as_json: _Json = False) -> None:
     past.explain(past.trials(runs or [])[0], as_json=as_json)
 
 
+@app.command()
+def status(as_json: _Json = False) -> None:
+    """Show runs that are under way and changes that are outstanding; 5 if any is orphaned."""
+    from chaosgrade.cli import leftovers
+
+    raise typer.Exit(leftovers.show_status(as_json=as_json))
+
+
+@app.command()
+def recover(as_json: _Json = False) -> None:
+    """Undo what runs have left whose process is gone."""
+    from chaosgrade.cli import leftovers
+
+    raise typer.Exit(leftovers.recover_all(as_json=as_json))
+
+
+@app.command()
+def halt(as_json: _Json = False) -> None:
+    """Stop every run of this user on this machine, and undo."""
+    from chaosgrade.cli import leftovers
+
+    raise typer.Exit(leftovers.halt_all(as_json=as_json))
+
+
 @stage_app.command("up")
 def stage_up(
     template: Annotated[str, typer.Option("--template", help="A name or a file.")] = "three-tier",
