@@ -26,6 +26,7 @@ matrix: $(STAMP) ## sound template and each flaw, five runs each: prints the tab
 
 bench: $(STAMP) ## every benchmark: prints figures beside their peers
 	$(PYTHON) benchmarks/traffic.py
+	$(PYTHON) benchmarks/stage.py
 	$(PYTHON) benchmarks/overhead.py
 
 picture: $(STAMP) ## the terminal picture of the README, from a real run
