@@ -43,7 +43,7 @@ def lost_points(score: Score) -> RenderableType:
     for lost in score.lost:
         what = Text(f"{lost.measured} against {lost.target}", style="bold")
         if lost.reason:
-            what.append(f". {lost.reason}", style="not bold")
+            what.append(f": {lost.reason}", style="not bold")
         what.append(f"\n{lost.remedy}", style="not bold cyan")
         what.append(f"\n{lost.section}", style="not bold dim")
         if lost.evidence:
