@@ -245,3 +245,13 @@ def test_the_journal_holds_data_that_rebuilds_the_setting(journal: Journal) -> N
     (entry,) = journal.outstanding("r1")
     assert json.loads(entry.address) == {"name": "a"}
     assert registry.setting(entry.kind, entry.address) == Dial("a")
+
+
+def test_a_stage_that_has_ended_has_nothing_to_undo(journal: Journal) -> None:
+    """On AWS the same silence is no reason to believe so."""
+    for kind, state in (("stage", State.VANISHED), ("localstack", State.UNREVERTED)):
+        aws = FakeAws({"a": 1}, environment=replace(STAGE, kind=kind))
+        run = engine(aws, journal)
+        run.apply([Change(Dial("a"), 2)])
+        aws.before_send = refuse("EndpointConnectionError")
+        assert [u.state for u in run.undo()] == [state]

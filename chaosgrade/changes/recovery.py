@@ -13,8 +13,8 @@ from pathlib import Path
 from chaosgrade.aws import Aws, Environment
 from chaosgrade.changes import registry
 from chaosgrade.changes.journal import Entry, Journal, RunRow, State
-from chaosgrade.changes.undo import Undone, undo
-from chaosgrade.errors import AwsError, ChaosgradeError, NotUndone
+from chaosgrade.changes.undo import Undone, is_gone, undo
+from chaosgrade.errors import ChaosgradeError, NotUndone
 
 _START_TOLERANCE_S = 2.0
 
@@ -165,10 +165,8 @@ def _answers(pid: int) -> bool:
 def _unreachable(
     row: RunRow, entries: Iterable[Entry], journal: Journal, error: ChaosgradeError
 ) -> Iterable[Undone]:
-    # A stage ends with everything on it: nothing can have stayed changed.
-    gone = row.environment == "stage" and isinstance(error, AwsError) and error.unreachable
     for entry in entries:
-        if gone:
+        if is_gone(row.environment, error):
             yield _marked(entry, State.VANISHED, f"the stage at {row.endpoint} is gone", journal)
         else:
             yield _marked(entry, State.UNREVERTED, str(error), journal)

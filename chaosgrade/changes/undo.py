@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from chaosgrade.aws import PARALLELISM, Aws, ResourceGone
 from chaosgrade.changes import registry
 from chaosgrade.changes.journal import Entry, Journal, State
-from chaosgrade.errors import ChaosgradeError
+from chaosgrade.errors import AwsError, ChaosgradeError
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,11 @@ def undo(entries: Sequence[Entry], journal: Journal, aws: Aws) -> list[Undone]:
         return [undone for group in groups for undone in group]
 
 
+def is_gone(kind: str, error: ChaosgradeError) -> bool:
+    """Whether an error means that there is nothing left to undo: a stage ends with all on it."""
+    return kind == "stage" and isinstance(error, AwsError) and error.unreachable
+
+
 def _undo(entry: Entry, journal: Journal, aws: Aws) -> Undone:
     try:
         state, detail = _restore(entry, aws)
@@ -42,6 +47,8 @@ def _undo(entry: Entry, journal: Journal, aws: Aws) -> Undone:
         state, detail = State.VANISHED, str(error)
     except ChaosgradeError as error:
         state, detail = State.UNREVERTED, str(error)
+        if is_gone(aws.environment.kind, error):
+            state = State.VANISHED
     except Exception as error:  # whatever it is, the change is not undone
         state, detail = State.UNREVERTED, f"{type(error).__name__}: {error}"
     journal.mark(entry.id, state, detail)

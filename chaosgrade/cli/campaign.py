@@ -5,6 +5,7 @@ import random
 from dataclasses import dataclass
 
 from chaosgrade import experiment, trial
+from chaosgrade.cli import leftovers
 from chaosgrade.cli.gate import Gate, present
 from chaosgrade.cli.live import Live
 from chaosgrade.cli.target import Interrupted, Target
@@ -79,4 +80,6 @@ def carry_out(campaign: Campaign, gate: Gate, *, as_json: bool) -> Exit:
     if not verdicts:
         raise Interrupted("stopped before anything was changed")
     code = present(verdicts, folder, gate, as_json=as_json, write=True)
+    if code == Exit.NOT_UNDONE:
+        leftovers.say_what_is_left()
     return Exit.HALTED if halted and code != Exit.NOT_UNDONE else code

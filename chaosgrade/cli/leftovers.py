@@ -9,10 +9,11 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from chaosgrade.changes.journal import Journal, State
+from chaosgrade.changes.journal import Entry, Journal, State
 from chaosgrade.changes.recovery import OpenRun, by_hand, open_runs, owner_alive, recover
 from chaosgrade.changes.undo import Undone
 from chaosgrade.errors import Exit
@@ -91,11 +92,21 @@ def _report(
             line.append(f"{one.state}", style=style).append(f", {one.detail}", style="dim")
             console.print(line)
     if left:
-        console.print(Text("NOT UNDONE. By hand:", style="bold red"))
-        for run, one in left:
-            for command in by_hand(one.entry, run.row):
-                console.print(Text(command), soft_wrap=True)
+        _say_by_hand([(run, one.entry) for run, one in left])
     return Exit.NOT_UNDONE if left else Exit.HOLDS
+
+
+def say_what_is_left() -> None:
+    """On standard error, the commands that undo by hand what dead runs have left."""
+    _say_by_hand([(run, e) for run in open_runs(Journal()) if not run.alive for e in run.entries])
+
+
+def _say_by_hand(left: Sequence[tuple[OpenRun, Entry]]) -> None:
+    console = Console(stderr=True, highlight=False)
+    console.print(Text("NOT UNDONE. `chaosgrade recover` tries again; by hand:", style="bold red"))
+    for run, entry in left:
+        for command in by_hand(entry, run.row):
+            console.print(Text(command), soft_wrap=True)
 
 
 def _over(one: Undone) -> bool:
