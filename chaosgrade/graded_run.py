@@ -215,22 +215,31 @@ class GradedRun:
             return True
         self._finished = True
         session.activate(None)
-        undone = []
-        try:
-            # Undo before waiting for observers: what is broken must not wait for what watches it.
-            undone = self._engine.undo() if self._engine else []
-        finally:
-            for observer in self._observers:
+        # Undo before waiting for observers: what is broken must not wait for what watches it.
+        clean = self._undo()
+        for observer in self._observers:
+            try:
                 observer.stop()
-            clean = all(result.state != State.UNREVERTED for result in undone)
-            self.evidence.append("run.end", status=status, undone=clean)
-            self.evidence.close()
-            if self._journal is not None:
-                self._journal.close()
-            if self._watchdog is not None and clean:
-                self._watchdog.terminate()
-                self._watchdog.wait()
+            except Exception as error:  # one that cannot end must not keep the others from it
+                self.problem("observers", ChaosgradeError(f"{type(error).__name__}: {error}"))
+        self.evidence.append("run.end", status=status, undone=clean)
+        self.evidence.close()
+        if self._journal is not None:
+            self._journal.close()
+        if self._watchdog is not None and clean:
+            self._watchdog.terminate()
+            self._watchdog.wait()
         return clean
+
+    def _undo(self) -> bool:
+        """Undo; whether it is certain that everything is as it was."""
+        if self._engine is None:
+            return True
+        try:
+            return all(result.state != State.UNREVERTED for result in self._engine.undo())
+        except Exception as error:  # the journal, the disk: whatever it is, nothing is certain
+            self.problem("undo", ChaosgradeError(f"{type(error).__name__}: {error}"))
+            return False
 
 
 def _slug(title: str) -> str:
