@@ -139,8 +139,6 @@ def main() -> None:
     """The command: exits with 0 when told to stop, 2 when something was wrong."""
     if parent := os.environ.get("CHAOSGRADE_PARENT"):
         lifeline.die_with_parent(parent=int(parent))
-    elif os.environ.get("CHAOSGRADE_DIE_WITH_PARENT") == "1":
-        lifeline.die_with_parent()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
     threading.current_thread().name = "stage"

@@ -65,7 +65,7 @@ def running_stage(*options: str) -> Iterator[Stage]:
         [sys.executable, "-m", "chaosgrade.stage", "--json", *options],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "CHAOSGRADE_DIE_WITH_PARENT": "1"},
+        env={**os.environ, "CHAOSGRADE_PARENT": str(os.getpid())},
     )
     try:
         assert process.stdout is not None
