@@ -12,6 +12,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -143,16 +144,9 @@ class Aws:
             ResourceGone: what the call addresses does not exist.
             AwsError: anything else that AWS or the way there objects to.
         """
-        try:
+        with _translated(call):
             method = getattr(self.client(call.service), xform_name(call.operation))
             answer: dict[str, Any] = method(**call.parameters)
-        except botocore.exceptions.ClientError as error:
-            raise _translated(call, error) from None
-        except botocore.exceptions.BotoCoreError as error:
-            message = " ".join(str(error).split())
-            raise AwsError(
-                f"{call.service}:{call.operation} failed: {message}", code=type(error).__name__
-            ) from None
         return answer
 
     def pages(self, call: Call, key: str) -> Iterator[Any]:
@@ -166,16 +160,9 @@ class Aws:
         if not client.can_paginate(name):
             yield from self.send(call)[key]
             return
-        try:
+        with _translated(call):
             for page in client.get_paginator(name).paginate(**call.parameters):
                 yield from page[key]
-        except botocore.exceptions.ClientError as error:
-            raise _translated(call, error) from None
-        except botocore.exceptions.BotoCoreError as error:
-            message = " ".join(str(error).split())
-            raise AwsError(
-                f"{call.service}:{call.operation} failed: {message}", code=type(error).__name__
-            ) from None
 
     @cached_property
     def environment(self) -> Environment:
@@ -202,11 +189,20 @@ class Aws:
         return Environment(kind="aws", account=account, region=self.region)
 
 
-def _translated(call: Call, error: botocore.exceptions.ClientError) -> AwsError:
-    code = str(error.response.get("Error", {}).get("Code", "Unknown"))
-    message = " ".join(str(error.response.get("Error", {}).get("Message", error)).split())
-    kind = ResourceGone if any(mark in code for mark in _GONE) else AwsError
-    return kind(f"{call.service}:{call.operation} was refused with {code}: {message}", code=code)
+@contextmanager
+def _translated(call: Call) -> Iterator[None]:
+    """Turn botocore's errors into ours, in one line each."""
+    name = f"{call.service}:{call.operation}"
+    try:
+        yield
+    except botocore.exceptions.ClientError as error:
+        code = str(error.response.get("Error", {}).get("Code", "Unknown"))
+        text = " ".join(str(error.response.get("Error", {}).get("Message", error)).split())
+        kind = ResourceGone if any(mark in code for mark in _GONE) else AwsError
+        raise kind(f"{name} was refused with {code}: {text}", code=code) from None
+    except botocore.exceptions.BotoCoreError as error:
+        text = " ".join(str(error).split())
+        raise AwsError(f"{name} failed: {text}", code=type(error).__name__) from None
 
 
 def _is_loopback(url: str) -> bool:

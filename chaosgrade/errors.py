@@ -38,10 +38,6 @@ class Refused(ChaosgradeError):
     """The guard does not allow this change here. No call was made."""
 
 
-class BlastRadiusExceeded(Refused):
-    """The change would touch more than its limits allow."""
-
-
 _UNREACHABLE = ("EndpointConnectionError", "ConnectTimeoutError", "ConnectionClosedError")
 
 
