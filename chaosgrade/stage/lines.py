@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import suppress
 from typing import Any
 
 
@@ -14,8 +15,10 @@ class Events:
     def emit(self, event: str, **fields: object) -> None:
         """Write one event."""
         data = memoryview((json.dumps({"event": event, **fields}) + "\n").encode())
-        while data:
-            data = data[os.write(self._descriptor, data) :]
+        # When nobody listens any more, the end of standard input is on its way as well.
+        with suppress(BrokenPipeError):
+            while data:
+                data = data[os.write(self._descriptor, data) :]
 
 
 class LineBuffer:
