@@ -43,18 +43,46 @@ class Call:
     Args:
         service: the service as boto3 names it, such as "elbv2".
         operation: the operation as the API names it, such as "DeregisterTargets".
-        parameters: its parameters, JSON-serialisable.
+        parameters: its parameters, JSON-serialisable. One at the top may be a `Lookup`: such a call
+            is for a person's shell and cannot be sent.
     """
 
     service: str
     operation: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
-    def as_cli(self) -> str:
-        """The same call as a command of the AWS CLI, quoted for a shell."""
+    def as_cli(self, place: str = "") -> str:
+        """The same call as a command of the AWS CLI, quoted for a shell.
+
+        Args:
+            place: options that say where, such as "--region us-east-1", for lookups too.
+        """
         operation = xform_name(self.operation, "-")
-        document = shlex.quote(json.dumps(self.parameters))
-        return f"aws {self.service} {operation} --cli-input-json {document}"
+        plain = {k: v for k, v in self.parameters.items() if not isinstance(v, Lookup)}
+        words = [f"aws {self.service} {operation}"]
+        if plain or len(plain) == len(self.parameters):
+            words.append(f"--cli-input-json {shlex.quote(json.dumps(plain))}")
+        for name, value in self.parameters.items():
+            if isinstance(value, Lookup):
+                words.append(f'--{xform_name(name, "-")} "$({value.as_cli(place)})"')
+        return " ".join([*words, place]).rstrip()
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """A name that AWS gives anew with each change, told by the call that finds it.
+
+    Args:
+        call: a describe call.
+        query: a JMESPath expression over its answer that yields the one name.
+    """
+
+    call: Call
+    query: str
+
+    def as_cli(self, place: str = "") -> str:
+        """The command that prints the name."""
+        return f"{self.call.as_cli(place)} --query {shlex.quote(self.query)} --output text"
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,11 +18,17 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StopRequest:
-    """Whether somebody has asked this process to stop, and by which signal."""
+    """Whether this process was asked to stop, and by what: a signal, or a stop condition."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
-        self._name = ""
+        self._reason = ""
+
+    def request(self, reason: str) -> None:
+        """Ask for a stop; the first reason is the one that is told."""
+        if not self._event.is_set():
+            self._reason = reason
+            self._event.set()
 
     @property
     def requested(self) -> bool:
@@ -36,7 +42,7 @@ class StopRequest:
             InterruptExecution: a stop was requested.
         """
         if self._event.is_set():
-            raise InterruptExecution(f"{self._name} received")
+            raise InterruptExecution(self._reason)
 
     def wait(self, seconds: float) -> None:
         """Wait, at most until a stop is requested.
@@ -64,8 +70,7 @@ class StopRequest:
         }
 
         def remember(number: int, frame: FrameType | None) -> None:
-            self._name = signal.Signals(number).name
-            self._event.set()
+            self.request(f"{signal.Signals(number).name} received")
             handler = former[signal.Signals(number)]
             if callable(handler):
                 handler(number, frame)
