@@ -113,5 +113,6 @@ def _set_state(
     session: Session, selection: Selection, process: str, state: str
 ) -> list[dict[str, Any]]:
     chosen = selection.draw(session.aws, session.random)
-    changes = [Change(ProcessState(i.id, i.zone, process), state) for i in chosen]
+    presumed = RUNNING if state == STOPPED else STOPPED
+    changes = [Change(ProcessState(i.id, i.zone, process), state, presumed) for i in chosen]
     return outcome(chosen, session.executor.apply(changes))

@@ -1,14 +1,13 @@
 """One account and Region, as chaosgrade reaches it.
 
 Every call to AWS goes through `Aws.send`, as data: a `Call` names service, operation and
-parameters. It is the one place where boto3 is called and its errors are translated, so whatever
+parameters. It is the one place where botocore is called and its errors are translated, so whatever
 needs to know the calls (plan, least privilege, runbook) reads the same values that are sent.
 """
 
 import json
 import os
 import shlex
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -18,18 +17,21 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
-import boto3
 import botocore.exceptions
 from botocore import xform_name
-from botocore.config import Config
+from botocore.paginate import Paginator
 
-from chaosgrade.errors import AwsError, UsageError
+from chaosgrade.clients import Clients, RenewableClients
+from chaosgrade.credentials import Identity, is_refusal, is_stale_renewal, profile_of_environment
+from chaosgrade.errors import AwsError
 
 PARALLELISM = 16
 """Calls that may be under way at once; the connection pool has this size."""
 
 # InvalidTarget: a target that was registered before is no instance any more.
 _GONE = ("NotFound", "InvalidInstanceId", "InvalidTarget", "NoSuch")
+
+_RENEW = "; renew the credentials, then run the command again"
 
 
 class ResourceGone(AwsError):
@@ -108,7 +110,7 @@ class Environment:
 
 
 class Aws:
-    """Clients of one (account, profile or credentials, Region), with one retry policy.
+    """One account and Region, by the credentials that reach it.
 
     Args:
         region: the Region; None reads `AWS_REGION` or `AWS_DEFAULT_REGION`, or the profile's.
@@ -116,9 +118,16 @@ class Aws:
         endpoint_url: where all services are; None means what the SDK finds
             (`AWS_ENDPOINT_URL`, or AWS itself).
         access_key: (id, secret) of an emulator that takes any; None means what the SDK finds.
+        role_arn: a role to assume with these credentials, renewed before it expires; None: none.
+        role_session_name: what CloudTrail calls the role's session, 2 to 64 characters.
+
+    Attributes:
+        profile: the named profile, from the argument or from `AWS_PROFILE`; None when neither
+            decides.
+        role_arn: the role that is assumed, or None.
 
     Raises:
-        UsageError: no Region, or no such profile.
+        UsageError: no Region or no such profile, or a malformed Region, endpoint or role.
     """
 
     def __init__(
@@ -128,69 +137,79 @@ class Aws:
         profile: str | None = None,
         endpoint_url: str | None = None,
         access_key: tuple[str, str] | None = None,
+        role_arn: str | None = None,
+        role_session_name: str = "ChaosGrade",
     ) -> None:
-        region = region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-        try:
-            self._session = boto3.session.Session(
-                region_name=region,
-                profile_name=profile,
-                aws_access_key_id=access_key and access_key[0],
-                aws_secret_access_key=access_key and access_key[1],
-            )
-        except botocore.exceptions.ProfileNotFound as error:
-            raise UsageError(
-                f"{error}; name one of your AWS profiles as aws_profile_name"
-            ) from None
-        if not self._session.region_name:
-            raise UsageError("no AWS Region: set AWS_REGION, or aws_region in the configuration")
-        self.region: str = self._session.region_name
         self.endpoint_url = endpoint_url or os.environ.get("AWS_ENDPOINT_URL")
-        self._clients: dict[str, Any] = {}
-        self._lock = threading.Lock()
+        self.profile = profile or (None if access_key else profile_of_environment())
+        self.role_arn = role_arn
+        identity = Identity(
+            region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
+            profile,
+            role_arn,
+            role_session_name,
+            self.endpoint_url,
+            access_key,
+            PARALLELISM,
+        )
+        self._clients = RenewableClients(identity, self._known_account)
+        self.region: str = self._clients.current.region
 
     def client(self, service: str) -> Any:
-        """The boto3 client of a service, made once; safe to use from several threads."""
-        with self._lock:
-            if service not in self._clients:
-                self._clients[service] = self._session.client(
-                    service,
-                    endpoint_url=self.endpoint_url,
-                    config=Config(
-                        retries={"mode": "adaptive", "total_max_attempts": 6},
-                        max_pool_connections=PARALLELISM,
-                        connect_timeout=5,
-                        read_timeout=30,
-                        user_agent_extra="chaosgrade",
-                    ),
-                )
-            return self._clients[service]
+        """The botocore client of a service, made once; safe to use from several threads.
+
+        Raises:
+            UsageError: there is no such service.
+            AwsError: the credentials could not be loaded.
+        """
+        with _translated(Call(service, "(connect)")):
+            return self._clients.current.get(service)
 
     def send(self, call: Call) -> dict[str, Any]:
         """Make one call and return its answer.
 
+        Credentials that are refused are loaded anew, and the call is made once more.
+
         Raises:
             ResourceGone: what the call addresses does not exist.
             AwsError: anything else that AWS or the way there objects to.
+            UsageError: there is no such service.
         """
         with _translated(call):
-            method = getattr(self.client(call.service), xform_name(call.operation))
-            answer: dict[str, Any] = method(**call.parameters)
-        return answer
+            return self._answer(call, call.parameters)
 
     def pages(self, call: Call, key: str) -> Iterator[Any]:
-        """The items under `key` of every page of a describe call.
+        """The items under `key` of every page of a describe call; each page is asked as by `send`.
 
         Raises:
             AwsError: as `send`.
         """
-        name = xform_name(call.operation)
-        client = self.client(call.service)
-        if not client.can_paginate(name):
-            yield from self.send(call)[key]
-            return
         with _translated(call):
-            for page in client.get_paginator(name).paginate(**call.parameters):
+            client = self._clients.use(lambda clients: clients.get(call.service))
+            if not client.can_paginate(xform_name(call.operation)):
+                yield from self._answer(call, call.parameters)[key]
+                return
+            paginator = Paginator(
+                lambda **parameters: self._answer(call, parameters),
+                self._clients.current.paging(call.service, call.operation),
+                client.meta.service_model.operation_model(call.operation),
+            )
+            for page in paginator.paginate(**call.parameters):
                 yield from page[key]
+
+    def _answer(self, call: Call, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """What AWS answers, in botocore's errors."""
+
+        def ask(clients: Clients) -> dict[str, Any]:
+            method = getattr(clients.get(call.service), xform_name(call.operation))
+            answer: dict[str, Any] = method(**parameters)
+            return answer
+
+        return self._clients.use(ask)
+
+    def _known_account(self) -> str | None:
+        known: Environment | None = self.__dict__.get("environment")  # if it was asked for
+        return known.account if known else None
 
     @cached_property
     def environment(self) -> Environment:
@@ -226,11 +245,20 @@ def _translated(call: Call) -> Iterator[None]:
     except botocore.exceptions.ClientError as error:
         code = str(error.response.get("Error", {}).get("Code", "Unknown"))
         text = " ".join(str(error.response.get("Error", {}).get("Message", error)).split())
-        kind = ResourceGone if any(mark in code for mark in _GONE) else AwsError
-        raise kind(f"{name} was refused with {code}: {text}", code=code) from None
-    except botocore.exceptions.BotoCoreError as error:
+        # Getting credentials is a call too: a role that does not exist is no missing target.
+        own = error.operation_name == call.operation
+        kind = ResourceGone if own and any(mark in code for mark in _GONE) else AwsError
+        way = "" if own else f" ({error.operation_name})"
+        message = (
+            f"{name} was refused with {code}{way}: {text}{_RENEW if is_refusal(error) else ''}"
+        )
+        raise kind(message, code=code) from None
+    except (botocore.exceptions.BotoCoreError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not is_stale_renewal(error):
+            raise
         text = " ".join(str(error).split())
-        raise AwsError(f"{name} failed: {text}", code=type(error).__name__) from None
+        message = f"{name} failed: {text}{_RENEW if is_refusal(error) else ''}"
+        raise AwsError(message, code=type(error).__name__) from None
 
 
 def _is_loopback(url: str) -> bool:

@@ -25,7 +25,7 @@ Kinds, with their fields (times are Unix seconds):
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -64,6 +64,7 @@ class EvidenceLog:
         self._clock = clock
         self._lock = threading.Lock()
         self._seq = 0
+        self._listeners: list[Callable[[Record], None]] = []
         if resume:
             whole, _, torn = path.read_bytes().rpartition(b"\n")
             self._seq = whole.count(b"\n") + 1 if whole else 0
@@ -77,7 +78,13 @@ class EvidenceLog:
             self._file.write(_dump(record) + "\n")
             self._file.flush()
             self._seq += 1
+        for listener in self._listeners:
+            listener(record)
         return record
+
+    def on_append(self, listener: Callable[[Record], None]) -> None:
+        """Hand each record to `listener` once it is written, in the thread that wrote it."""
+        self._listeners.append(listener)
 
     def close(self) -> None:
         """Flush and close; appending afterwards is an error."""

@@ -8,7 +8,6 @@ Toolkit or a person did.
 import os
 import random
 import re
-import subprocess
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -16,15 +15,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from chaosgrade import session, watchdog
-from chaosgrade.changes import recovery
-from chaosgrade.changes.engine import EFFECT_TIMEOUT_S, Engine
-from chaosgrade.changes.journal import Journal, State
+from chaosgrade import session
+from chaosgrade.changes.engine import EFFECT_TIMEOUT_S
+from chaosgrade.changes.journal import State
+from chaosgrade.changing import Changing
 from chaosgrade.clock import Clock
 from chaosgrade.errors import ChaosgradeError, UsageError
 from chaosgrade.evidence import EvidenceLog
 from chaosgrade.policies.objectives import Extension, parse_extension
+from chaosgrade.policies.safety import load_safety
 from chaosgrade.probes import observers
+from chaosgrade.recent_traffic import RecentTraffic
+from chaosgrade.stop_conditions import StopConditions
 from chaosgrade.stopping import StopRequest
 
 BASELINE_S = 60.0
@@ -105,9 +107,8 @@ class GradedRun:
         self.id = f"{self.place.experiment}-{uuid.uuid4().hex[:12]}"
         self._clock = Clock()
         self.evidence = EvidenceLog(self.place.folder / "evidence.jsonl", self._clock)
-        self._engine: Engine | None = None
-        self._journal: Journal | None = None
-        self._watchdog: subprocess.Popen[bytes] | None = None
+        self._changing: Changing | None = None
+        self._stop_conditions: StopConditions | None = None
         self._observers: list[observers.Observer] = []
         self._finished = False
         try:
@@ -137,29 +138,25 @@ class GradedRun:
             seed=self.place.seed,
             environment={**asdict(environment), "parameters": dict(environment.parameters)},
         )
-        self._journal = Journal()
-        recovery.refuse_while_outstanding(self._journal, environment, aws.endpoint_url)
-        self._journal.open_run(
+        profile = load_safety()[environment.kind]
+        traffic = RecentTraffic(self._clock)
+        self.evidence.on_append(traffic.see)
+        conditions = StopConditions(profile.stop_conditions, aws, tally=traffic.tally)
+        conditions.check()
+        self._changing = Changing(
             self.id,
-            experiment=self.place.experiment,
-            environment=environment,
-            endpoint=aws.endpoint_url,
-            started=self._clock.now(),
-        )
-        self._watchdog = watchdog.start(self.id, self._journal.path)
-        self._engine = Engine(
+            self.place.experiment,
             aws,
-            environment,
-            self._journal,
-            self.id,
+            profile,
             self._clock,
-            evidence=self.evidence,
             lease_s=(extension.window_s + EFFECT_TIMEOUT_S) / environment.time_scale
             + LEASE_MARGIN_S,
+            evidence=self.evidence,
         )
+        self._stop_conditions = conditions
         self._session = session.Session(
             aws=aws,
-            executor=self._engine,
+            executor=self._changing.engine,
             random=random.Random(self.place.seed),
             clock=self._clock,
             evidence=self.evidence,
@@ -181,6 +178,8 @@ class GradedRun:
         except ChaosgradeError as error:
             self.problem("observers", error)
             raise
+        if self._stop_conditions is not None:
+            self._stop_conditions.watch(self.stop)
         self.stop.wait(max(BASELINE_AT_LEAST_S, BASELINE_S / self._environment.time_scale))
 
     def hypothesis(self, when: str, state: Mapping[str, Any] | None) -> None:
@@ -215,6 +214,8 @@ class GradedRun:
             return True
         self._finished = True
         session.activate(None)
+        if self._stop_conditions is not None:
+            self._stop_conditions.close()
         # Undo before waiting for observers: what is broken must not wait for what watches it.
         clean = self._undo()
         for observer in self._observers:
@@ -224,19 +225,17 @@ class GradedRun:
                 self.problem("observers", ChaosgradeError(f"{type(error).__name__}: {error}"))
         self.evidence.append("run.end", status=status, undone=clean)
         self.evidence.close()
-        if self._journal is not None:
-            self._journal.close()
-        if self._watchdog is not None and clean:
-            self._watchdog.terminate()
-            self._watchdog.wait()
+        if self._changing is not None:
+            self._changing.close(clean=clean)
         return clean
 
     def _undo(self) -> bool:
         """Undo; whether it is certain that everything is as it was."""
-        if self._engine is None:
+        if self._changing is None:
             return True
         try:
-            return all(result.state != State.UNREVERTED for result in self._engine.undo())
+            results = self._changing.engine.undo()
+            return all(result.state != State.UNREVERTED for result in results)
         except Exception as error:  # the journal, the disk: whatever it is, nothing is certain
             self.problem("undo", ChaosgradeError(f"{type(error).__name__}: {error}"))
             return False

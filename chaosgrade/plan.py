@@ -5,7 +5,7 @@ run, the plan names the targets that the run will hit.
 """
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,25 +16,36 @@ from chaoslib.secret import load_secrets
 
 from chaosgrade import session
 from chaosgrade.aws import Aws, Call, Environment
-from chaosgrade.changes import guard
 from chaosgrade.changes.engine import Planner
-from chaosgrade.changes.model import Change, Resource
+from chaosgrade.changes.guard import Guard
+from chaosgrade.changes.model import Change, Live, Resource, Setting
+from chaosgrade.changes.reading import read
 from chaosgrade.clock import Clock
 from chaosgrade.errors import ChaosgradeError, Refused, UsageError
+from chaosgrade.evidence import Json
+from chaosgrade.policies.safety import load_safety
 
 _OURS = "chaosgrade.actions."
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedChange:
-    """One change and the calls that would make it."""
+    """One change and the calls that would make it and undo it.
+
+    Args:
+        before: the value that its setting has now; None for a strike.
+        calls, undo: in order. Names that AWS gives anew with each change are lookups in them.
+    """
 
     summary: str
     kind: str
     reversible: bool
     resource: Resource
+    before: Json
     calls: tuple[Call, ...]
-    permissions: tuple[str, ...]
+    undo: tuple[Call, ...]
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +68,10 @@ class Plan:
 
     @property
     def permissions(self) -> tuple[str, ...]:
-        """IAM actions that the changes need."""
-        return tuple(sorted({p for change in self.changes for p in change.permissions}))
+        """IAM actions that the changes and their undo need."""
+        return tuple(
+            sorted({p for change in self.changes for p in (*change.reads, *change.writes)})
+        )
 
     @property
     def blast_radius(self) -> dict[str, dict[str, Any]]:
@@ -110,29 +123,52 @@ def draw_up(document: Mapping[str, Any], aws: Aws, seed: int) -> Plan:
             _run(activity, configuration, secrets)
     finally:
         session.activate(None)
+    refusal = ""
     try:
-        guard.check(planner.changes, aws.environment)
-        refusal = ""
+        profile = load_safety()[aws.environment.kind]
+        Guard(profile, aws, None, planner.run, Clock()).check(planner.changes)
     except Refused as error:
         refusal = str(error)
     return Plan(
         environment=aws.environment,
         seed=seed,
-        changes=tuple(_planned(change, aws) for change in planner.changes),
+        changes=tuple(_planned(planner.changes, aws)),
         foreign=tuple(foreign),
         refusal=refusal,
     )
 
 
-def _planned(change: Change, aws: Aws) -> PlannedChange:
-    return PlannedChange(
-        summary=change.summary,
-        kind=change.subject.kind,
-        reversible=change.reversible,
-        resource=change.subject.resource,
-        calls=change.calls(aws),
-        permissions=tuple(dict.fromkeys((*change.subject.reads, *change.subject.writes))),
-    )
+def _planned(changes: Sequence[Change], aws: Aws) -> Iterator[PlannedChange]:
+    readable = [
+        change.subject
+        for change in changes
+        if isinstance(change.subject, Setting)
+        and all(only_reads(action) for action in change.subject.reads)
+    ]
+    live = read(aws, readable)
+    for change in changes:
+        before, undo = change.presumed, tuple[Call, ...]()
+        if isinstance(change.subject, Setting):
+            reading = live.get(change.subject)
+            before = reading.value if isinstance(reading, Live) else before
+            if before is not None or isinstance(reading, Live):
+                undo = change.subject.calls(before, Live(change.wanted))
+        yield PlannedChange(
+            summary=change.summary,
+            kind=change.subject.kind,
+            reversible=change.reversible,
+            resource=change.subject.resource,
+            before=before,
+            calls=change.calls(Live(before)),
+            undo=undo,
+            reads=change.subject.reads,
+            writes=change.subject.writes,
+        )
+
+
+def only_reads(action: str) -> bool:
+    """Whether an IAM action, such as "ec2:DescribeInstances", changes nothing, by its verb."""
+    return action.partition(":")[2].startswith(("BatchGet", "Describe", "Get", "List", "Lookup"))
 
 
 def _run(activity: Mapping[str, Any], configuration: Any, secrets: Any) -> None:

@@ -7,25 +7,28 @@ activity used outside both gets an engine of its own, journalled like any other.
 
 import os
 import random
+import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 from chaoslib.exceptions import ActivityFailed, InterruptExecution
 
-from chaosgrade import watchdog
 from chaosgrade.aws import Aws
-from chaosgrade.changes import guard
 from chaosgrade.changes.engine import Applied, Engine, Executor
-from chaosgrade.changes.journal import Journal
 from chaosgrade.changes.model import Change
+from chaosgrade.changes.undo import Undone
+from chaosgrade.changing import Changing
 from chaosgrade.clock import Clock
 from chaosgrade.errors import ChaosgradeError
 from chaosgrade.evidence import EvidenceLog
+from chaosgrade.policies.safety import load_safety
 from chaosgrade.stopping import StopRequest
+
+STANDALONE_LEASE_S = 3600.0
+"""How long changes made outside any graded run may stay, unless the rules want it shorter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +63,52 @@ def activate(session: Session | None) -> None:
     _active = session
 
 
-@lru_cache(maxsize=8)
-def connect(region: str | None, profile: str | None, endpoint_url: str | None) -> Aws:
-    """One `Aws` for each (Region, profile, endpoint) of this process."""
-    return Aws(region=region, profile=profile, endpoint_url=endpoint_url)
+_connecting = threading.Lock()
+_connected: dict[tuple[str | None, ...], Aws] = {}
+
+
+def connect(
+    region: str | None,
+    profile: str | None,
+    endpoint_url: str | None,
+    role_arn: str | None = None,
+    role_session_name: str = "ChaosGrade",
+) -> Aws:
+    """One `Aws` for each place and identity of this process; the arguments are those of `Aws`.
+
+    Raises:
+        UsageError: as `Aws`.
+    """
+    key = (region, profile, endpoint_url, role_arn, role_session_name)
+    with _connecting:
+        if key not in _connected:
+            _connected[key] = Aws(
+                region=region,
+                profile=profile,
+                endpoint_url=endpoint_url,
+                role_arn=role_arn,
+                role_session_name=role_session_name,
+            )
+        return _connected[key]
 
 
 def aws_of(configuration: Mapping[str, Any] | None) -> Aws:
-    """The AWS that a Chaos Toolkit configuration names, by chaostoolkit-aws's keys."""
+    """The AWS that a Chaos Toolkit configuration names, by chaostoolkit-aws's keys.
+
+    Those are `aws_region`, `aws_profile_name`, `aws_assume_role_arn` and
+    `aws_assume_role_session_name`; one that is empty counts as absent.
+    Source: https://chaostoolkit.org/drivers/aws/#other-aws-settings
+
+    Raises:
+        UsageError: as `Aws`.
+    """
     configuration = configuration or {}
     return connect(
-        configuration.get("aws_region"),
-        configuration.get("aws_profile_name"),
+        configuration.get("aws_region") or None,
+        configuration.get("aws_profile_name") or None,
         os.environ.get("AWS_ENDPOINT_URL"),
+        configuration.get("aws_assume_role_arn") or None,
+        configuration.get("aws_assume_role_session_name") or "ChaosGrade",
     )
 
 
@@ -97,31 +133,51 @@ def activity(configuration: Mapping[str, Any] | None = None) -> Iterator[Session
 
 def _own_session(configuration: Mapping[str, Any] | None) -> Session:
     aws = aws_of(configuration)
-    clock = Clock()
-    return Session(aws, _Standalone(aws, clock), random.Random(), clock)
+    return Session(aws, _Standalone(aws), random.Random(), Clock())
+
+
+_open: dict[Aws, Changing] = {}
 
 
 class _Standalone:
-    """The executor of an activity outside any run: journalled like any other."""
+    """The executor of activities outside any run: those of one process and place are one run.
 
-    started_at: float | None = None
+    It is opened by the first change, and undone by its watchdog when the process ends.
+    """
 
-    def __init__(self, aws: Aws, clock: Clock) -> None:
+    def __init__(self, aws: Aws) -> None:
         self._aws = aws
-        self._clock = clock
 
-    def apply(self, changes: Sequence[Change]) -> list[Applied]:
-        run = f"activity-{uuid.uuid4().hex[:12]}"
-        environment = self._aws.environment
-        guard.check(changes, environment)
-        journal = Journal()
-        self.started_at = self._clock.now()
-        journal.open_run(
-            run,
-            experiment="(no experiment)",
-            environment=environment,
-            endpoint=self._aws.endpoint_url,
-            started=self.started_at,
-        )
-        watchdog.start(run, journal.path)
-        return Engine(self._aws, environment, journal, run, self._clock).apply(changes)
+    @property
+    def run(self) -> str:
+        return self._engine.run
+
+    @property
+    def started_at(self) -> float | None:
+        return self._engine.started_at
+
+    @property
+    def lease_until(self) -> float:
+        return self._engine.lease_until
+
+    def apply(self, *waves: Sequence[Change]) -> list[Applied]:
+        return self._engine.apply(*waves)
+
+    @property
+    def _engine(self) -> Engine:
+        if self._aws not in _open:
+            profile = load_safety()[self._aws.environment.kind]
+            _open[self._aws] = Changing(
+                f"activity-{uuid.uuid4().hex[:12]}",
+                "(no experiment)",
+                self._aws,
+                profile,
+                Clock(),
+                lease_s=min(STANDALONE_LEASE_S, profile.max_lease_s or STANDALONE_LEASE_S),
+            )
+        return _open[self._aws].engine
+
+
+def undo_standalone() -> list[Undone]:
+    """Undo what activities outside any run have changed, as the end of the process would."""
+    return [undone for changing in _open.values() for undone in changing.engine.undo()]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from chaosgrade import lifeline
 from chaosgrade.changes.journal import Journal, State
-from chaosgrade.changes.recovery import OpenRun, owner_alive, recover
+from chaosgrade.changes.recovery import OpenRun, recover
 from chaosgrade.changes.undo import Undone
 
 POLL_S = 0.5
@@ -46,11 +46,11 @@ def watch(run: str, journal: Journal) -> None:
     dead_since: float | None = None
     pause = POLL_S
     while True:
-        alive = owner_alive(row)
+        alive = row.process.alive
         if not alive and dead_since is None:
             dead_since = time.monotonic()
         entries = tuple(journal.outstanding(run))
-        due = [e for e in entries if not alive or e.lease_until <= time.time()]
+        due = [e for e in entries if not alive or row.lease_is_over(e)]
         if not alive and not entries:
             return
         if due:

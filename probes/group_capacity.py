@@ -12,6 +12,9 @@ from chaosgrade.session import Session, activity
 
 __all__ = ["group_capacity"]
 
+READS: tuple[str, ...] = ("autoscaling:DescribeAutoScalingGroups",)
+"""IAM actions that this probe and its observer need."""
+
 
 def group_capacity(
     group: str, configuration: Configuration = None, secrets: Secrets = None

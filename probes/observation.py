@@ -6,6 +6,9 @@ from chaosgrade.session import activity
 
 __all__ = ["observe_window"]
 
+READS: tuple[str, ...] = ()
+"""IAM actions that this probe needs: waiting asks nothing of AWS."""
+
 
 def observe_window(configuration: Configuration = None, secrets: Secrets = None) -> float:
     """Wait until the run's window after the fault is over; returns the seconds waited.

@@ -8,6 +8,7 @@ observers:
 ```
 """
 
+import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -68,6 +69,27 @@ def build(session: Session, specifications: Sequence[Mapping[str, Any]]) -> list
     """
     check(specifications)
     return [OBSERVERS[s["probe"]](session, **_arguments(s)) for s in specifications]
+
+
+def reads(specifications: Sequence[Mapping[str, Any]]) -> set[str]:
+    """IAM actions that these need, such as "elasticloadbalancing:DescribeTargetHealth".
+
+    Args:
+        specifications: of observers, or of any of our probes with its module's name as `probe`.
+
+    Raises:
+        UsageError: there is no such probe.
+    """
+    found: set[str] = set()
+    for specification in specifications:
+        name = str(specification.get("probe"))
+        try:
+            declared: tuple[str, ...] = importlib.import_module(f"chaosgrade.probes.{name}").READS
+        except (ImportError, AttributeError):
+            raise UsageError(f"chaosgrade has no probes named {name!r}") from None
+        if specification.get("url") is None:  # whoever has the address need not ask AWS for it
+            found.update(declared)
+    return found
 
 
 def _arguments(specification: Mapping[str, Any]) -> dict[str, Any]:

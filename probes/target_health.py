@@ -11,6 +11,12 @@ from chaosgrade.session import Session, activity
 
 __all__ = ["healthy_targets", "target_health"]
 
+READS: tuple[str, ...] = (
+    "elasticloadbalancing:DescribeTargetGroups",
+    "elasticloadbalancing:DescribeTargetHealth",
+)
+"""IAM actions that these probes and their observer need."""
+
 
 def healthy_targets(
     target_group: str, configuration: Configuration = None, secrets: Secrets = None

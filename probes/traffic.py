@@ -18,6 +18,12 @@ __all__ = ["availability", "latency_ms"]
 # Experiments end by themselves; this ends the traffic of one that hangs, with no one to tell it.
 _AT_MOST_S = 6 * 3600.0
 
+READS: tuple[str, ...] = (
+    "elasticloadbalancing:DescribeListeners",
+    "elasticloadbalancing:DescribeLoadBalancers",
+)
+"""IAM actions that finding a balancer's address needs; an address that is given needs none."""
+
 _SCHEMES = {"HTTP": "http", "TCP": "http", "HTTPS": "https", "TLS": "https"}
 
 

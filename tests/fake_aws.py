@@ -2,12 +2,17 @@
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from chaosgrade.aws import Call, Environment, ResourceGone
-from chaosgrade.changes.model import Effect, Resource
+from chaosgrade.changes.guard import Guard
+from chaosgrade.changes.journal import Journal
+from chaosgrade.changes.model import Effect, Live, Resource
+from chaosgrade.changes.reading import one_by_one
+from chaosgrade.clock import Clock
 from chaosgrade.errors import AwsError
+from chaosgrade.policies.safety import Profile, load_safety
 
 STAGE = Environment("stage", "123456789012", "us-east-1", time_scale=100.0, fabric="loopback")
 
@@ -19,8 +24,12 @@ class FakeAws:
     dials: dict[str, Any] = field(default_factory=dict)
     environment: Environment = STAGE
     before_send: Callable[[Call], None] = lambda call: None
+    before_read: Callable[[str], None] = lambda name: None
     sent: list[Call] = field(default_factory=list)
     endpoint_url: str = "http://127.0.0.1:1"
+    profile: str | None = None
+    role_arn: str | None = None
+    reads: list[str] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def send(self, call: Call) -> dict[str, Any]:
@@ -34,9 +43,12 @@ class FakeAws:
         return {}
 
     def read(self, name: str) -> Any:
-        if name not in self.dials:
-            raise ResourceGone(f"no dial {name}", code="DialNotFound")
-        return self.dials[name]
+        self.before_read(name)
+        with self._lock:
+            self.reads.append(name)
+            if name not in self.dials:
+                raise ResourceGone(f"no dial {name}", code="DialNotFound")
+            return self.dials[name]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +64,11 @@ class Dial:
     def resource(self) -> Resource:
         return Resource("fake:dial", self.name, "us-east-1a")
 
-    def read(self, aws: Any) -> Any:
-        return aws.read(self.name)
+    @classmethod
+    def read_all(cls, aws: Any, settings: Any) -> Any:
+        return one_by_one(aws, settings, lambda aws, dial: Live(aws.read(dial.name)))
 
-    def calls(self, aws: Any, value: Any) -> tuple[Call, ...]:
+    def calls(self, value: Any, live: Live) -> tuple[Call, ...]:
         return (Call("fake", "TurnDial", {"Dial": self.name, "Value": value}),)
 
     def summary(self, value: Any) -> str:
@@ -75,7 +88,7 @@ class Smash:
     def resource(self) -> Resource:
         return Resource("fake:dial", self.name, None)
 
-    def calls(self, aws: Any) -> tuple[Call, ...]:
+    def calls(self) -> tuple[Call, ...]:
         return (Call("fake", "TurnDial", {"Dial": self.name, "Value": "smashed"}),)
 
     def effect(self, aws: Any) -> Effect:
@@ -86,11 +99,11 @@ class Smash:
         return f"smash {self.name}"
 
 
-def refuse(code: str) -> Callable[[Call], None]:
-    """A `before_send` that refuses everything with this code."""
+def refuse(code: str) -> Callable[[object], None]:
+    """A `before_send` or `before_read` that refuses everything with this code."""
 
-    def raising(call: Call) -> None:
-        raise AwsError(f"{call.operation} was refused with {code}", code=code)
+    def raising(what: object) -> None:
+        raise AwsError(f"{what} was refused with {code}", code=code)
 
     return raising
 
@@ -98,3 +111,9 @@ def refuse(code: str) -> Callable[[Call], None]:
 def registered(kinds: Mapping[str, Any]) -> dict[str, Any]:
     """The registry's settings with the fake's added."""
     return {**kinds, Dial.kind: Dial}
+
+
+def guard(aws: FakeAws, journal: Journal | None = None, run: str = "r1", **rules: Any) -> Guard:
+    """The guard of the fake's environment, with some rules set otherwise."""
+    profile: Profile = replace(load_safety()[aws.environment.kind], **rules)
+    return Guard(profile, aws, journal, run, Clock())  # type: ignore[arg-type]

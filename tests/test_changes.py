@@ -21,7 +21,7 @@ from chaosgrade.changes.model import Change
 from chaosgrade.clock import Clock
 from chaosgrade.errors import AwsError, ChaosgradeError, Refused
 from chaosgrade.evidence import EvidenceLog
-from tests.fake_aws import STAGE, Dial, FakeAws, Smash, refuse, registered
+from tests.fake_aws import STAGE, Dial, FakeAws, Smash, guard, refuse, registered
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 
 def engine(aws: FakeAws, journal: Journal, log: EvidenceLog | None = None) -> Engine:
-    return Engine(aws, aws.environment, journal, "r1", Clock(), evidence=log)  # type: ignore[arg-type]
+    return Engine(aws, guard(aws, journal), journal, "r1", Clock(), evidence=log)  # type: ignore[arg-type]
 
 
 def states(journal: Journal) -> list[str]:
@@ -137,8 +137,8 @@ def test_a_refused_undo_stays_outstanding(journal: Journal) -> None:
     assert aws.dials == {"a": 1}
 
 
-def test_a_call_that_fails_leaves_its_intent_to_be_undone(journal: Journal) -> None:
-    """The reply may have been lost after the effect: the intent counts, not the answer."""
+def test_a_call_that_fails_is_undone_at_once(journal: Journal) -> None:
+    """The reply may have been lost after the effect: the setting counts, not the answer."""
     aws = FakeAws({"a": 1})
 
     def lose_reply(call: Any) -> None:
@@ -149,7 +149,24 @@ def test_a_call_that_fails_leaves_its_intent_to_be_undone(journal: Journal) -> N
     run = engine(aws, journal)
     with pytest.raises(AwsError):
         run.apply([Change(Dial("a"), 2)])
-    assert states(journal) == ["intended"]
+    assert states(journal) == ["undone"]
+    assert aws.dials == {"a": 1}
+    assert run.undo() == []
+
+
+def test_what_cannot_be_undone_at_once_is_undone_with_the_run(journal: Journal) -> None:
+    """And the error says that something is left."""
+    aws = FakeAws({"a": 1})
+
+    def happen_and_fail(call: Any) -> None:
+        aws.dials["a"] = 2
+        raise AwsError("timed out", code="ReadTimeoutError")
+
+    aws.before_send = happen_and_fail
+    run = engine(aws, journal)
+    with pytest.raises(AwsError, match="1 of 1 changes are not undone yet"):
+        run.apply([Change(Dial("a"), 2)])
+    assert states(journal) == ["unreverted"]
     aws.before_send = lambda call: None
     assert [u.state for u in run.undo()] == [State.UNDONE]
     assert aws.dials == {"a": 1}
@@ -209,7 +226,7 @@ from chaosgrade.changes.engine import Engine
 from chaosgrade.changes.journal import Journal
 from chaosgrade.changes.model import Change
 from chaosgrade.clock import Clock
-from tests.fake_aws import Dial, FakeAws, STAGE
+from tests.fake_aws import Dial, FakeAws, STAGE, guard
 
 def die(call):
     print("sent", flush=True)
@@ -218,7 +235,7 @@ def die(call):
 journal = Journal(Path(sys.argv[1]))
 journal.open_run("r2", experiment="e", environment=STAGE, endpoint=None, started=1.0)
 aws = FakeAws({"a": 1}, before_send=die)
-Engine(aws, STAGE, journal, "r2", Clock()).apply([Change(Dial("a"), 2)])
+Engine(aws, guard(aws), journal, "r2", Clock()).apply([Change(Dial("a"), 2)])
 """
 
 
@@ -234,7 +251,7 @@ def test_undo_survives_sigkill(journal: Journal) -> None:
     )
     assert (died.returncode, died.stdout) == (-signal.SIGKILL, "sent\n")
     aws = FakeAws({"a": 2})  # the effect had happened
-    later = Engine(aws, STAGE, journal, "r2", Clock())  # type: ignore[arg-type]
+    later = Engine(aws, guard(aws), journal, "r2", Clock())  # type: ignore[arg-type]
     assert [u.state for u in later.undo()] == [State.UNDONE]
     assert aws.dials == {"a": 1}
 
@@ -253,5 +270,5 @@ def test_a_stage_that_has_ended_has_nothing_to_undo(journal: Journal) -> None:
         aws = FakeAws({"a": 1}, environment=replace(STAGE, kind=kind))
         run = engine(aws, journal)
         run.apply([Change(Dial("a"), 2)])
-        aws.before_send = refuse("EndpointConnectionError")
+        aws.before_read = aws.before_send = refuse("EndpointConnectionError")
         assert [u.state for u in run.undo()] == [state]

@@ -1,5 +1,6 @@
 """One trial from opening to undo, where things go wrong in between."""
 
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,9 +33,14 @@ def run(aws: FakeAws) -> Iterator[GradedRun]:
     document: dict[str, Any] = yaml.safe_load(shipped()["instance-kill"].read_text())
     run = GradedRun(document, {}, StopRequest())
     yield run
-    if run._watchdog is not None:
-        run._watchdog.kill()
-        run._watchdog.wait()
+    watchdog(run).kill()
+    watchdog(run).wait()
+
+
+def watchdog(run: GradedRun) -> "subprocess.Popen[bytes]":
+    assert run._changing is not None
+    assert run._changing._watchdog is not None
+    return run._changing._watchdog
 
 
 def _end(run: GradedRun) -> dict[str, Any]:
@@ -49,8 +55,7 @@ def test_a_finished_run_is_undone_and_its_watchdog_gone(run: GradedRun, aws: Fak
     assert run.finish("completed")
     assert aws.dials == {"a": 1}
     assert _end(run) == {"status": "completed", "undone": True}
-    assert run._watchdog is not None
-    assert run._watchdog.poll() is not None
+    assert watchdog(run).poll() is not None
 
 
 def test_an_undo_that_breaks_down_is_never_reported_as_done(
@@ -63,11 +68,11 @@ def test_an_undo_that_breaks_down_is_never_reported_as_done(
     def fail(*_: object) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(run._journal, "entries", fail)
+    assert run._changing is not None
+    monkeypatch.setattr(run._changing._journal, "entries", fail)
     assert not run.finish("completed")
     assert _end(run) == {"status": "completed", "undone": False}
-    assert run._watchdog is not None
-    assert run._watchdog.poll() is None
+    assert watchdog(run).poll() is None
 
 
 def test_an_observer_that_cannot_end_does_not_keep_the_run_open(run: GradedRun) -> None:

@@ -1,8 +1,7 @@
 """What a person sees of changes that could not be undone."""
 
 import json
-import subprocess
-import sys
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -21,14 +20,14 @@ PLACE = Environment("localstack", "000000000000", "us-east-1")
 def left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Journal:
     """A dead run's stopped process on a LocalStack that does not answer any more."""
     monkeypatch.setenv("CHAOSGRADE_STATE_DIR", str(tmp_path))
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
     journal = Journal()
     journal.open_run(
         "r1", experiment="e", environment=PLACE, endpoint="http://127.0.0.1:9", started=1.0
     )
     change = Change(ProcessState("i-1", "us-east-1a", "web"), STOPPED)
-    journal.intend("r1", [Intent(change, RUNNING)], lease_until=2.0)
+    journal.intend("r1", [Intent(change, RUNNING)], lease_s=1.0, now=1.0)
+    with sqlite3.connect(journal.path) as db:
+        db.execute("UPDATE runs SET boot = 'before the machine was restarted'")
     return journal
 
 

@@ -16,10 +16,11 @@ from chaosgrade.changes import registry
 from chaosgrade.changes.engine import Engine
 from chaosgrade.changes.journal import Journal, RunRow, State
 from chaosgrade.changes.model import Change
-from chaosgrade.changes.recovery import OpenRun, by_hand, open_runs, owner_alive, recover
+from chaosgrade.changes.recovery import OpenRun, by_hand, open_runs, recover
 from chaosgrade.clock import Clock
 from chaosgrade.errors import AwsError
-from tests.fake_aws import STAGE, Dial, FakeAws, registered
+from chaosgrade.machine import Process, uptime_s
+from tests.fake_aws import STAGE, Dial, FakeAws, guard, registered
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +38,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 def broken(journal: Journal, aws: FakeAws, *changes: Change, run: str = "r1") -> OpenRun:
     """A run that made these changes and then vanished."""
     journal.open_run(run, experiment="e", environment=STAGE, endpoint=None, started=time.time())
-    engine = Engine(aws, STAGE, journal, run, Clock())  # type: ignore[arg-type]
+    engine = Engine(aws, guard(aws), journal, run, Clock())  # type: ignore[arg-type]
     engine.apply(changes)
     (found,) = [r for r in open_runs(journal) if r.row.id == run]
     return replace(found, alive=False)
@@ -114,27 +115,40 @@ def test_a_person_gets_the_commands(journal: Journal) -> None:
     ]
 
 
-def test_a_process_is_told_from_a_later_one_of_its_id(journal: Journal) -> None:
-    """Process ids are used again."""
-    journal.open_run("r1", experiment="e", environment=STAGE, endpoint=None, started=time.time())
-    (row,) = journal.runs()
-    assert owner_alive(row)
-    assert not owner_alive(replace(row, started=time.time() - 86_400 * 365))
+def test_a_process_is_told_from_a_later_one_of_its_id() -> None:
+    """Process ids are used again, and a machine starts again."""
+    this = Process.this()
+    assert this.alive
+    assert not replace(this, began=this.began - 1).alive
+    assert not replace(this, boot="another").alive
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    assert not owner_alive(replace(row, pid=gone.pid))
+    assert not replace(this, pid=gone.pid).alive
 
 
-def test_a_zombie_is_dead(journal: Journal) -> None:
+def test_a_zombie_is_dead() -> None:
     """It changes nothing any more, though its id is still taken."""
-    journal.open_run("r1", experiment="e", environment=STAGE, endpoint=None, started=time.time())
-    (row,) = journal.runs()
+    reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
+        os.write(writer, f"{Process.this().began}".encode())
         os._exit(0)
+    began = int(os.read(reader, 100))
     os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
-    assert not owner_alive(replace(row, pid=child, started=time.time()))
+    assert not replace(Process.this(), pid=child, began=began).alive
     os.waitpid(child, 0)
+
+
+def test_a_lease_is_over_by_the_time_since_the_start_not_by_the_clock(journal: Journal) -> None:
+    """Somebody who sets the clock neither shortens nor lengthens it."""
+    run = broken(journal, FakeAws({"a": 1}), Change(Dial("a"), 2))
+    (entry,) = run.entries
+    assert not run.row.lease_is_over(entry)
+    for wrong in (entry.lease_until - 7200, entry.lease_until + 7200):
+        assert not run.row.lease_is_over(replace(entry, lease_until=wrong))
+    assert run.row.lease_is_over(replace(entry, lease_uptime=uptime_s() - 0.001))
+    restarted = replace(run.row, process=replace(run.row.process, boot="another"))
+    assert restarted.lease_is_over(entry)
 
 
 def test_calls_as_commands_survive_a_shell() -> None:

@@ -3,26 +3,26 @@
 Dry run is another executor (`Planner`) with the same `apply`, not a flag.
 """
 
+import contextlib
 import threading
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Protocol
 
-from chaosgrade.aws import PARALLELISM, Aws, Environment, ResourceGone
-from chaosgrade.changes import guard
-from chaosgrade.changes.journal import Intent, Journal, State
-from chaosgrade.changes.model import Change, Effect, Setting
+from chaosgrade.aws import PARALLELISM, Aws, ResourceGone
+from chaosgrade.changes.guard import Guard
+from chaosgrade.changes.journal import Entry, Intent, Journal, JournalError, State
+from chaosgrade.changes.model import Change, Effect, Live, Reading, Setting, Strike
+from chaosgrade.changes.reading import looks, read, wait_until
+from chaosgrade.changes.target_lock import TargetLock
 from chaosgrade.changes.undo import Undone, undo
 from chaosgrade.clock import Clock
-from chaosgrade.errors import ChaosgradeError
-from chaosgrade.evidence import EvidenceLog
+from chaosgrade.errors import AwsError, ChaosgradeError
+from chaosgrade.evidence import EvidenceLog, Json
 
 EFFECT_TIMEOUT_S = 180.0
 """How long a change may take to become visible, in AWS seconds."""
-
-_EFFECT_POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +38,21 @@ class Executor(Protocol):
     """What actions hand their changes to."""
 
     @property
+    def run(self) -> str:
+        """The run that the changes belong to."""
+        ...
+
+    @property
     def started_at(self) -> float | None:
         """When the first change was about to be sent, in Unix seconds; None before that."""
         ...
 
-    def apply(self, changes: Sequence[Change]) -> list[Applied]:
+    @property
+    def lease_until(self) -> float:
+        """Until when a change that is made now may stay, in Unix seconds."""
+        ...
+
+    def apply(self, *waves: Sequence[Change]) -> list[Applied]:
         """Make the changes, or whatever this executor does instead."""
         ...
 
@@ -52,10 +62,11 @@ class Engine:
 
     Args:
         aws: where.
-        environment: what is there.
+        guard: what is allowed.
         journal: where intents are committed.
         run: the run's id, already opened in the journal.
         clock: the run's time.
+        lock: the right to change things here, confirmed before each transaction; None for none.
         evidence: where applied, proven and undone changes are recorded; None outside graded runs.
         lease_s: how long the changes may stay, in seconds from the intent.
     """
@@ -63,64 +74,210 @@ class Engine:
     def __init__(
         self,
         aws: Aws,
-        environment: Environment,
+        guard: Guard,
         journal: Journal,
         run: str,
         clock: Clock,
         *,
+        lock: TargetLock | None = None,
         evidence: EvidenceLog | None = None,
         lease_s: float = 3600.0,
     ) -> None:
+        guard.check_lease(lease_s)
+        self.run = run
+        self._target_lock = lock
         self._aws = aws
-        self._environment = environment
+        self._guard = guard
         self._journal = journal
-        self._run = run
         self._clock = clock
         self._evidence = evidence
         self._lease_s = lease_s
         self._started_at: float | None = None
         self._closed = False
         self._lock = threading.Lock()
+        self._entries: list[Entry] = []
+        self._sent: set[int] = set()
 
     @property
     def started_at(self) -> float | None:
         return self._started_at
 
-    def apply(self, changes: Sequence[Change]) -> list[Applied]:
-        """Make changes, side by side, and wait until each is visible or `EFFECT_TIMEOUT_S` is over.
+    @property
+    def lease_until(self) -> float:
+        return self._clock.now() + self._lease_s
+
+    def apply(self, *waves: Sequence[Change]) -> list[Applied]:
+        """Make changes as one transaction, and wait until each is visible.
+
+        Changes of one wave are made side by side; each wave needs those before it. A change that is
+        not visible within `EFFECT_TIMEOUT_S` is reported as not proven if nothing depends on it.
 
         Raises:
-            Refused: the guard refused; nothing was sent.
+            Refused: the guard refused.
             JournalError: the intents could not be committed; nothing was sent.
-            AwsError: a call was refused; calls not yet sent stay unsent, what was sent stays
-                journalled and is undone with the rest.
+            AwsError: a call was refused.
+
+        When it raises, what it had changed has been undone as far as AWS let it; the rest is
+        outstanding, and undone with the run.
         """
-        guard.check(changes, self._environment)
-        with ThreadPoolExecutor(PARALLELISM) as pool:
-            try:
-                intents = list(pool.map(self._intent, changes))
-                ids = self._commit(intents)
-                pending = [
-                    pool.submit(self._send, id_, change)
-                    for id_, change in zip(ids, changes, strict=True)
-                ]
-                for sent in as_completed(pending):
-                    sent.result()
-                proofs = [
-                    pool.submit(self._prove, id_, change)
-                    for id_, change in zip(ids, changes, strict=True)
-                ]
-                return [proof.result() for proof in proofs]
-            except BaseException:
-                # Also an interrupt: what has not left yet must not leave any more.
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
+        entries, live = self._intend(waves)
+        changes = {
+            entry.id: change
+            for entry, change in zip(entries, (c for wave in waves for c in wave), strict=True)
+        }
+        applied: list[Applied] = []
+        try:
+            for number in range(len(waves)):
+                wave = [(entry, changes[entry.id]) for entry in entries if entry.wave == number]
+                applied += self._make(wave, live, last=number == len(waves) - 1)
+                live = {}  # the next wave has to look anew: this one has changed things
+        except ChaosgradeError as error:
+            unsent = [entry for entry in entries if entry.id not in self._sent]
+            self._journal.mark(unsent, State.UNDONE, "was never sent")
+            left = [u for u in self._undo(entries) if u.state == State.UNREVERTED]
+            if left:
+                message = f"{error}; {len(left)} of {len(entries)} changes are not undone yet"
+                raise AwsError(message, code="NotUndone") from error
+            raise
+        return applied
 
     def undo(self) -> list[Undone]:
         """Undo what this run has outstanding, and make no change after that."""
         with self._lock:
             self._closed = True
-        results = undo(self._journal.outstanding(self._run), self._journal, self._aws)
+        return self._undo()
+
+    def _intend(
+        self, waves: Sequence[Sequence[Change]]
+    ) -> tuple[list[Entry], Mapping[Setting, Reading]]:
+        """Pass the guard and commit what is about to be done, as one."""
+        changes = [change for wave in waves for change in wave]
+        # Under the lock of all runs: none may be counted out between its check and its intent.
+        with self._journal.exclusive():
+            if self._target_lock is not None:
+                self._target_lock.confirm(self._lease_s)
+            self._guard.check(changes)
+            live = read(self._aws, _settings(changes))
+            intents = [
+                Intent(change, _value(live, change), number)
+                for number, wave in enumerate(waves)
+                for change in wave
+            ]
+            with self._lock:
+                if self._closed:
+                    raise ChaosgradeError("the run is being undone: no further change is made")
+                entries = self._journal.intend(
+                    self.run, intents, lease_s=self._lease_s, now=self._clock.now()
+                )
+                self._entries += entries
+                if self._started_at is None:
+                    self._started_at = self._clock.now()
+                    self._record("fault.start")
+        return entries, live
+
+    def _make(
+        self,
+        wave: Sequence[tuple[Entry, Change]],
+        live: Mapping[Setting, Reading],
+        *,
+        last: bool,
+    ) -> list[Applied]:
+        """Make the changes of one wave, and look for their effects."""
+        if not live:
+            live = read(self._aws, _settings([change for _, change in wave]))
+        for entry, change in wave:
+            if isinstance(change.subject, Setting):
+                _expect(live[change.subject], entry)
+        with ThreadPoolExecutor(PARALLELISM) as pool:
+            try:
+                pending = [
+                    pool.submit(self._send, entry, change, live.get(change.subject))  # type: ignore[arg-type]
+                    for entry, change in wave
+                ]
+                for sent in as_completed(pending):
+                    sent.result()
+            except BaseException:
+                # Also an interrupt: what has not left yet must not leave any more.
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+        effects = self._effects([change for _, change in wave])
+        for (entry, change), effect in zip(wave, effects, strict=True):
+            self._record(
+                "change.effect", change=entry.id, proven=effect.proven, detail=effect.detail
+            )
+            if not effect.proven and not last:
+                raise AwsError(f"{change.summary}: {effect.detail}", code="NoEffect")
+        return [
+            Applied(entry.id, change, effect)
+            for (entry, change), effect in zip(wave, effects, strict=True)
+        ]
+
+    def _send(self, entry: Entry, change: Change, live: Reading | None) -> None:
+        if self._closed:
+            return
+        self._guard.admit(change)
+        self._sent.add(entry.id)
+        now = live if isinstance(live, Live) else Live(None)
+        for call in change.calls(now):
+            self._aws.send(call)
+        self._journal.mark([entry], State.APPLIED)
+        self._record(
+            "change.applied",
+            change=entry.id,
+            type=change.subject.kind,
+            resource=change.subject.resource.id,
+            zone=change.subject.resource.zone,
+            summary=change.summary,
+            reversible=change.reversible,
+        )
+
+    def _effects(self, changes: Sequence[Change]) -> list[Effect]:
+        """Whether each change is visible: a Setting is read back, a Strike looks for itself."""
+        timeout_s = EFFECT_TIMEOUT_S / self._aws.environment.time_scale
+        wanted = {c.subject: c.wanted for c in changes if isinstance(c.subject, Setting)}
+
+        def as_wanted(setting: Setting, reading: Reading) -> bool:
+            if not isinstance(reading, Live):
+                return True
+            return reading.value == wanted[setting] and reading.settled
+
+        def over() -> bool:
+            return self._closed
+
+        strikes = [c.subject for c in changes if isinstance(c.subject, Strike)]
+        with ThreadPoolExecutor(PARALLELISM) as pool:
+            struck = [pool.submit(self._look_at, strike, timeout_s) for strike in strikes]
+            readings = wait_until(self._aws, wanted, as_wanted, timeout_s=timeout_s, give_up=over)
+            effects = {s: e.result() for s, e in zip(strikes, struck, strict=True)}
+        return [
+            effects[change.subject]
+            if isinstance(change.subject, Strike)
+            else _effect(readings[change.subject], change.wanted)
+            for change in changes
+        ]
+
+    def _look_at(self, strike: Strike, timeout_s: float) -> Effect:
+        effect = Effect(False, "nobody has looked")
+        for _ in looks(timeout_s, lambda: self._closed):
+            try:
+                effect = strike.effect(self._aws)
+            except ResourceGone as error:
+                return Effect(False, f"gone before the effect was seen: {error}")
+            if effect.proven:
+                break
+        return effect
+
+    def _undo(self, only: Sequence[Entry] | None = None) -> list[Undone]:
+        """Undo what is outstanding, as the journal has it, or else as we remember it."""
+        ids = None if only is None else {entry.id for entry in only}
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(self._journal.exclusive())
+                known = self._journal.entries(self.run)
+            except JournalError:
+                known = self._entries
+            left = [e for e in known if e.outstanding and (ids is None or e.id in ids)]
+            results = undo(left, self._journal, self._aws)
         for undone in results:
             self._record(
                 "change.undone",
@@ -131,73 +288,59 @@ class Engine:
             )
         return results
 
-    def _intent(self, change: Change) -> Intent:
-        if isinstance(change.subject, Setting):
-            return Intent(change, change.subject.read(self._aws))
-        return Intent(change)
-
-    def _commit(self, intents: Sequence[Intent]) -> list[int]:
-        with self._lock:
-            if self._closed:
-                raise ChaosgradeError("the run is being undone: no further change is made")
-            ids = self._journal.intend(
-                self._run, intents, lease_until=self._clock.now() + self._lease_s
-            )
-            if self._started_at is None:
-                self._started_at = self._clock.now()
-                self._record("fault.start")
-            return ids
-
-    def _send(self, id_: int, change: Change) -> None:
-        if self._closed:
-            return
-        guard.check([change], self._environment)
-        for call in change.calls(self._aws):
-            self._aws.send(call)
-        self._journal.mark(id_, State.APPLIED)
-        self._record(
-            "change.applied",
-            change=id_,
-            type=change.subject.kind,
-            resource=change.subject.resource.id,
-            zone=change.subject.resource.zone,
-            summary=change.summary,
-            reversible=change.reversible,
-        )
-
-    def _prove(self, id_: int, change: Change) -> Applied:
-        deadline = time.monotonic() + EFFECT_TIMEOUT_S / self._environment.time_scale
-        try:
-            effect = self._until_proven(change, deadline)
-        except ResourceGone as error:
-            effect = Effect(False, f"gone before the effect was seen: {error}")
-        self._record("change.effect", change=id_, proven=effect.proven, detail=effect.detail)
-        return Applied(id_, change, effect)
-
-    def _until_proven(self, change: Change, deadline: float) -> Effect:
-        while True:
-            effect = change.effect(self._aws)
-            if effect.proven or self._closed or time.monotonic() > deadline:
-                return effect
-            time.sleep(_EFFECT_POLL_S)
-
     def _record(self, kind: str, **data: object) -> None:
         if self._evidence is not None:
             self._evidence.append(kind, **data)  # type: ignore[arg-type]  # JSON by construction
 
 
+def _settings(changes: Sequence[Change]) -> list[Setting]:
+    return [change.subject for change in changes if isinstance(change.subject, Setting)]
+
+
+def _value(live: Mapping[Setting, Reading], change: Change) -> Json:
+    """The value before a change; None for a Strike. Raises what kept it from being read."""
+    if not isinstance(change.subject, Setting):
+        return None
+    reading = live[change.subject]
+    if not isinstance(reading, Live):
+        raise reading
+    return reading.value
+
+
+def _expect(reading: Reading, entry: Entry) -> None:
+    """Go on only while a setting is what the journal says it was."""
+    if not isinstance(reading, Live):
+        raise reading
+    if reading.value not in (entry.before, entry.wanted):
+        raise AwsError(
+            f"{entry.summary}: somebody else has changed it to {reading.value!r} just now",
+            code="Conflict",
+        )
+
+
+def _effect(reading: Reading, wanted: Json) -> Effect:
+    if isinstance(reading, ResourceGone):
+        return Effect(False, f"gone before the effect was seen: {reading}")
+    if not isinstance(reading, Live):
+        raise reading
+    return Effect(reading.value == wanted and reading.settled, f"reads back as {reading.value!r}")
+
+
 class Planner:
     """Collects changes instead of making them. Sends nothing."""
 
+    run = "plan"
     started_at = None
+    lease_until = 0.0
 
     def __init__(self) -> None:
         self.changes: list[Change] = []
 
-    def apply(self, changes: Sequence[Change]) -> list[Applied]:
+    def apply(self, *waves: Sequence[Change]) -> list[Applied]:
         """Remember the changes, as if each had been made."""
+        changes = [change for wave in waves for change in wave]
         first = len(self.changes)
-        self.changes.extend(changes)
+        self.changes += changes
         return [
             Applied(first + n, change, Effect(False, "planned only"))
             for n, change in enumerate(changes)

@@ -13,28 +13,37 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from chaosgrade.aws import Environment
 from chaosgrade.changes.model import Change, address
 from chaosgrade.errors import ChaosgradeError
 from chaosgrade.evidence import Json
+from chaosgrade.machine import Process, boot_id, uptime_s
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS runs (
+_VERSION = 2
+_SCHEMA = f"""
+CREATE TABLE runs (
   id TEXT PRIMARY KEY,
   experiment TEXT NOT NULL,
   environment TEXT NOT NULL,   -- stage | localstack | aws
   endpoint TEXT,               -- NULL: AWS itself
   account TEXT NOT NULL,
   region TEXT NOT NULL,
+  profile TEXT,                -- the AWS profile that was used; NULL: the SDK's default
+  role TEXT,                   -- the role that was assumed; NULL: none
   pid INTEGER NOT NULL,
+  began INTEGER NOT NULL,      -- clock ticks from the machine's start to the process's
+  boot TEXT NOT NULL,          -- which start of the machine
   started REAL NOT NULL        -- Unix seconds
 ) STRICT;
-CREATE TABLE IF NOT EXISTS changes (
+CREATE TABLE changes (
   id INTEGER PRIMARY KEY,      -- in the order of intent
   run TEXT NOT NULL REFERENCES runs(id),
+  batch INTEGER NOT NULL,      -- changes of one transaction share it; the id of its first change
+  wave INTEGER NOT NULL,       -- its steps, from 0; each needs those before it
   kind TEXT NOT NULL,
   address TEXT NOT NULL,       -- JSON
   summary TEXT NOT NULL,
@@ -43,10 +52,16 @@ CREATE TABLE IF NOT EXISTS changes (
   wanted TEXT NOT NULL,        -- JSON; null for a strike
   state TEXT NOT NULL,
   detail TEXT NOT NULL DEFAULT '',
-  lease_until REAL NOT NULL    -- Unix seconds
+  lease_until REAL NOT NULL,   -- Unix seconds, for people
+  lease_uptime REAL NOT NULL   -- seconds since the machine's start: what is enforced
 ) STRICT;
-CREATE INDEX IF NOT EXISTS changes_by_run ON changes(run, state);
+CREATE INDEX changes_by_run ON changes(run, state);
+PRAGMA user_version = {_VERSION};
 """
+_ENTRY = (
+    "id, run, batch, wave, kind, address, summary, reversible, before, wanted, state, detail,"
+    " lease_until, lease_uptime"
+)
 
 
 class State(enum.StrEnum):
@@ -79,6 +94,8 @@ class Entry:
 
     id: int
     run: str
+    batch: int
+    wave: int
     kind: str
     address: str
     summary: str
@@ -88,6 +105,12 @@ class Entry:
     state: State
     detail: str
     lease_until: float
+    lease_uptime: float
+
+    @property
+    def outstanding(self) -> bool:
+        """Whether it has to be undone."""
+        return self.reversible and self.state in OUTSTANDING
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +120,8 @@ class RunRow:
     Args:
         environment: "stage", "localstack" or "aws".
         endpoint: None for AWS itself.
-        pid: the process that makes the changes.
+        profile, role: whose credentials were used; None for the SDK's default, and for no role.
+        process: the one that makes the changes.
         started: Unix seconds.
     """
 
@@ -107,16 +131,28 @@ class RunRow:
     endpoint: str | None
     account: str
     region: str
-    pid: int
+    profile: str | None
+    role: str | None
+    process: Process
     started: float
+
+    @property
+    def place(self) -> tuple[str | None, str, str]:
+        """(endpoint, account, Region): runs of one place touch the same resources."""
+        return (self.endpoint, self.account, self.region)
+
+    def lease_is_over(self, entry: Entry) -> bool:
+        """Whether a change of this run has stayed for longer than it was to."""
+        return self.process.boot != boot_id() or entry.lease_uptime <= uptime_s()
 
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """A change with the value that its setting has now."""
+    """A change with the value that its setting has now, and the step of its transaction."""
 
     change: Change
     before: Json = None
+    wave: int = 0
 
 
 def default_path() -> Path:
@@ -132,7 +168,7 @@ class Journal:
     """Opens or creates the journal at `path`. Safe to use from several threads and processes.
 
     Raises:
-        JournalError: it cannot be opened or written.
+        JournalError: it cannot be opened or written, or is no journal of this version.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -140,9 +176,25 @@ class Journal:
         self._lock = threading.Lock()
         with self._translated():
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # Made now, so that an undo on a full disk still finds its lock.
+            self._lock_path = self.path.with_suffix(".lock")
+            self._lock_path.touch(mode=0o600)
             self._db = sqlite3.connect(self.path, timeout=10, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
+            self._prepare()
+
+    def _prepare(self) -> None:
+        with self.exclusive():
+            (version,) = self._db.execute("PRAGMA user_version").fetchone()
+            if version == _VERSION:
+                return
+            (tables,) = self._db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+            if tables:
+                raise JournalError(
+                    f"the undo journal {self.path} is of version {version}, this is {_VERSION}; "
+                    "undo with the version that wrote it, then move the file away"
+                )
             self._db.executescript(_SCHEMA)
 
     def open_run(
@@ -153,11 +205,14 @@ class Journal:
         environment: Environment,
         endpoint: str | None,
         started: float,
+        profile: str | None = None,
+        role: str | None = None,
     ) -> None:
-        """Record who is about to change things, and where."""
+        """Record that this process is about to change things, and where."""
+        process = Process.this()
         with self._lock, self._translated(), self._db:
             self._db.execute(
-                "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     run,
                     experiment,
@@ -165,83 +220,98 @@ class Journal:
                     endpoint,
                     environment.account,
                     environment.region,
-                    os.getpid(),
+                    profile,
+                    role,
+                    process.pid,
+                    process.began,
+                    process.boot,
                     started,
                 ),
             )
 
-    def intend(self, run: str, intents: Sequence[Intent], *, lease_until: float) -> list[int]:
-        """Commit intents, all in one transaction; returns their ids in order.
+    def intend(
+        self, run: str, intents: Sequence[Intent], *, lease_s: float, now: float
+    ) -> list[Entry]:
+        """Commit the intents of one transaction at once; returns them as entries, in order.
 
         When this returns, the intents are on disk. When it raises, no call may be sent.
-        """
-        with self._lock, self._translated(), self._db:
-            return [
-                int(
-                    self._db.execute(
-                        "INSERT INTO changes (run, kind, address, summary, reversible, before,"
-                        " wanted, state, lease_until) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                        (
-                            run,
-                            intent.change.subject.kind,
-                            json.dumps(address(intent.change.subject), sort_keys=True),
-                            intent.change.summary,
-                            intent.change.reversible,
-                            json.dumps(intent.before),
-                            json.dumps(intent.change.wanted),
-                            State.INTENDED,
-                            lease_until,
-                        ),
-                    ).lastrowid
-                    or 0
-                )
-                for intent in intents
-            ]
 
-    def mark(self, change: int, state: State, detail: str = "") -> None:
-        """Record where a change stands now."""
+        Args:
+            run: whose they are.
+            intents: in the order in which they are made.
+            lease_s: how long they may stay, in seconds from now.
+            now: Unix seconds.
+        """
+        uptime = uptime_s()
         with self._lock, self._translated(), self._db:
-            self._db.execute(
-                "UPDATE changes SET state = ?, detail = ? WHERE id = ?", (state, detail, change)
+            self._db.execute("BEGIN IMMEDIATE")  # the ids are ours until the commit
+            (first,) = self._db.execute("SELECT coalesce(max(id), 0) + 1 FROM changes").fetchone()
+            entries = [
+                Entry(
+                    id=first + number,
+                    run=run,
+                    batch=first,
+                    wave=intent.wave,
+                    kind=intent.change.subject.kind,
+                    address=json.dumps(address(intent.change.subject), sort_keys=True),
+                    summary=intent.change.summary,
+                    reversible=intent.change.reversible,
+                    before=intent.before,
+                    wanted=intent.change.wanted,
+                    state=State.INTENDED,
+                    detail="",
+                    lease_until=now + lease_s,
+                    lease_uptime=uptime + lease_s,
+                )
+                for number, intent in enumerate(intents)
+            ]
+            self._db.executemany(
+                f"INSERT INTO changes ({_ENTRY}) VALUES ({', '.join('?' * 14)})",  # noqa: S608 - constants
+                [
+                    (e.id, e.run, e.batch, e.wave, e.kind, e.address, e.summary, e.reversible,
+                     json.dumps(e.before), json.dumps(e.wanted), e.state, e.detail,
+                     e.lease_until, e.lease_uptime)
+                    for e in entries
+                ],
+            )  # fmt: skip
+        return entries
+
+    def mark(self, entries: Sequence[Entry], state: State, detail: str = "") -> None:
+        """Record where changes stand now."""
+        self.record([replace(entry, state=state, detail=detail) for entry in entries])
+
+    def record(self, entries: Sequence[Entry]) -> None:
+        """Record state and detail of each entry, all in one transaction."""
+        with self._lock, self._translated(), self._db:
+            self._db.executemany(
+                "UPDATE changes SET state = ?, detail = ? WHERE id = ?",
+                [(entry.state, entry.detail, entry.id) for entry in entries],
             )
 
     def entries(self, run: str) -> list[Entry]:
         """Every change of a run, strikes included, the last intent first."""
         with self._lock, self._translated():
             rows = self._db.execute(
-                "SELECT id, run, kind, address, summary, reversible, before, wanted, state, detail,"
-                " lease_until FROM changes WHERE run = ? ORDER BY id DESC",
+                f"SELECT {_ENTRY} FROM changes WHERE run = ? ORDER BY id DESC",  # noqa: S608 - constants
                 (run,),
             ).fetchall()
-        return [
-            Entry(
-                id=row[0],
-                run=row[1],
-                kind=row[2],
-                address=row[3],
-                summary=row[4],
-                reversible=bool(row[5]),
-                before=json.loads(row[6]),
-                wanted=json.loads(row[7]),
-                state=State(row[8]),
-                detail=row[9],
-                lease_until=row[10],
-            )
-            for row in rows
-        ]
+            return [_entry(row) for row in rows]
 
     def outstanding(self, run: str) -> list[Entry]:
         """What has to be undone of a run, the last intent first."""
-        return [e for e in self.entries(run) if e.reversible and e.state in OUTSTANDING]
+        return [entry for entry in self.entries(run) if entry.outstanding]
 
     def runs(self) -> list[RunRow]:
         """Every run on record, the oldest first."""
         with self._lock, self._translated():
             rows = self._db.execute(
-                "SELECT id, experiment, environment, endpoint, account, region, pid, started"
-                " FROM runs ORDER BY started"
+                "SELECT id, experiment, environment, endpoint, account, region, profile, role,"
+                " pid, began, boot, started FROM runs ORDER BY started"
             ).fetchall()
-        return [RunRow(*row) for row in rows]
+        return [
+            RunRow(*row[:8], process=Process(*row[8:11]), started=row[11])  # type: ignore[misc]  # eight columns
+            for row in rows
+        ]
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -251,7 +321,7 @@ class Journal:
             JournalError: its lock file cannot be made.
         """
         with self._translated():
-            lock = self.path.with_suffix(".lock").open("ab")
+            lock = self._lock_path.open("rb")
         with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
@@ -265,8 +335,26 @@ class Journal:
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, ValueError) as error:
+            # SQLite tells damage by the bare class; a row that makes no sense is damage too.
+            if type(error) is not sqlite3.DatabaseError and not isinstance(error, ValueError):
+                raise self._unusable(error) from None
             raise JournalError(
-                f"the undo journal {self.path} cannot be used: {error}; "
-                "set CHAOSGRADE_STATE_DIR to a folder that can be written"
+                f"the undo journal {self.path} is damaged ({error}): undo what is left with "
+                "`chaosgrade recover --from-aws`, then move the file away"
             ) from None
+
+    def _unusable(self, error: Exception) -> JournalError:
+        return JournalError(
+            f"the undo journal {self.path} cannot be used: {error}; make room or rights there, "
+            "or set CHAOSGRADE_STATE_DIR to a folder that can be written"
+        )
+
+
+def _entry(row: tuple[Any, ...]) -> Entry:
+    fields = dict(zip(_ENTRY.replace(" ", "").split(","), row, strict=True))
+    for column in ("before", "wanted"):
+        fields[column] = json.loads(fields[column])
+    return Entry(
+        **{**fields, "state": State(fields["state"]), "reversible": bool(fields["reversible"])}
+    )

@@ -9,11 +9,12 @@ Neither decides anything: the engine applies them, the guard counts them, the pl
 """
 
 import dataclasses
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar, Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Protocol, Self, runtime_checkable
 
 from chaosgrade.aws import Aws, Call
+from chaosgrade.errors import ChaosgradeError
 from chaosgrade.evidence import Json
 
 
@@ -40,32 +41,57 @@ class Resource:
     zone: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What a setting is at this moment.
+
+    Args:
+        value: comparable to what was written.
+        handles: names that AWS gives anew with each change and that the next call needs, such as
+            the id of an association.
+        settled: False while AWS is still on its way to `value`.
+    """
+
+    value: Json
+    handles: Mapping[str, str] = field(default_factory=dict)
+    settled: bool = True
+
+
+type Reading = Live | ChaosgradeError
+"""What a setting is, or why that is not known; `ResourceGone` when it does not exist any more."""
+
+
 @runtime_checkable
 class Setting(Protocol):
     """A property of one resource. Implementations are frozen dataclasses of JSON fields."""
 
     kind: ClassVar[str]
     reads: ClassVar[tuple[str, ...]]
-    """IAM actions that `read` needs, such as "elasticloadbalancing:DescribeTargetHealth"."""
+    """IAM actions that `read_all` needs, such as "elasticloadbalancing:DescribeTargetHealth"."""
     writes: ClassVar[tuple[str, ...]]
-    """IAM actions that `calls` needs."""
+    """IAM actions that `calls` needs, forward and back."""
 
     @property
     def resource(self) -> Resource:
         """The resource that is touched."""
         ...
 
-    def read(self, aws: Aws) -> Json:
-        """The live value.
+    @classmethod
+    def read_all(cls, aws: Aws, settings: Sequence[Self]) -> Mapping[Self, Reading]:
+        """The live values of many settings, in as few calls as the API allows.
+
+        A setting that is missing from the answer is gone.
 
         Raises:
-            ResourceGone: the resource does not exist any more.
-            AwsError: it could not be read.
+            AwsError: none of them could be read.
         """
         ...
 
-    def calls(self, aws: Aws, value: Json) -> tuple[Call, ...]:
-        """The calls that set `value`; may look up handles that AWS replaces, never writes."""
+    def calls(self, value: Json, live: Live) -> tuple[Call, ...]:
+        """The calls that set `value` where `live` is. Makes none itself.
+
+        Without the handles that it needs, `live` gives calls with a `Lookup`: for a person.
+        """
         ...
 
     def summary(self, value: Json) -> str:
@@ -86,7 +112,7 @@ class Strike(Protocol):
         """The resource that is struck."""
         ...
 
-    def calls(self, aws: Aws) -> tuple[Call, ...]:
+    def calls(self) -> tuple[Call, ...]:
         """The calls that strike."""
         ...
 
@@ -105,10 +131,18 @@ class Strike(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A Setting with the value that it is to take, or a Strike (whose `wanted` is None)."""
+    """A Setting with the value that it is to take, or a Strike (whose `wanted` is None).
+
+    Args:
+        subject: what is changed.
+        wanted: the value that a Setting is to take.
+        presumed: the value that it has before, for a plan that may not look: some settings can
+            only be read with calls that are no mere reads.
+    """
 
     subject: Setting | Strike
     wanted: Json = None
+    presumed: Json = None
 
     @property
     def reversible(self) -> bool:
@@ -122,18 +156,11 @@ class Change:
             return self.subject.summary(self.wanted)
         return self.subject.summary()
 
-    def calls(self, aws: Aws) -> tuple[Call, ...]:
-        """The calls that make the change."""
+    def calls(self, live: Live) -> tuple[Call, ...]:
+        """The calls that make the change where `live` is; a Strike does not ask."""
         if isinstance(self.subject, Setting):
-            return self.subject.calls(aws, self.wanted)
-        return self.subject.calls(aws)
-
-    def effect(self, aws: Aws) -> Effect:
-        """Whether the change is visible: a Setting is read back, a Strike has its own probe."""
-        if isinstance(self.subject, Setting):
-            live = self.subject.read(aws)
-            return Effect(live == self.wanted, f"reads back as {live!r}")
-        return self.subject.effect(aws)
+            return self.subject.calls(self.wanted, live)
+        return self.subject.calls()
 
 
 def address(subject: Setting | Strike) -> Mapping[str, Json]:

@@ -6,11 +6,13 @@ documents with AWS FIS".
 """
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from chaosgrade.aws import Aws, Call, ResourceGone
-from chaosgrade.changes.model import Effect, Resource
+from chaosgrade.changes.model import Effect, Live, Reading, Resource
+from chaosgrade.changes.reading import one_by_one
 from chaosgrade.errors import AwsError
 from chaosgrade.evidence import Json
 
@@ -38,10 +40,13 @@ class ProcessState:
     def resource(self) -> Resource:
         return Resource("ec2:instance", self.instance_id, self.zone)
 
-    def read(self, aws: Aws) -> Json:
-        return process_state(aws, self.instance_id, self.process)
+    @classmethod
+    def read_all(cls, aws: Aws, settings: Sequence[Self]) -> Mapping[Self, Reading]:
+        return one_by_one(
+            aws, settings, lambda aws, s: Live(process_state(aws, s.instance_id, s.process))
+        )
 
-    def calls(self, aws: Aws, value: Json) -> tuple[Call, ...]:
+    def calls(self, value: Json, live: Live) -> tuple[Call, ...]:
         return (signal_call(self.instance_id, self.process, _SIGNALS[str(value)]),)
 
     def summary(self, value: Json) -> str:
@@ -69,7 +74,7 @@ class KillProcess:
     def resource(self) -> Resource:
         return Resource("ec2:instance", self.instance_id, self.zone)
 
-    def calls(self, aws: Aws) -> tuple[Call, ...]:
+    def calls(self) -> tuple[Call, ...]:
         return (signal_call(self.instance_id, self.process, self.signal),)
 
     def effect(self, aws: Aws) -> Effect:

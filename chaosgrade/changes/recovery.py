@@ -4,19 +4,15 @@
 processes at once: one of them works, the others find nothing left to do.
 """
 
-import os
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from chaosgrade.aws import Aws, Environment
 from chaosgrade.changes import registry
 from chaosgrade.changes.journal import Entry, Journal, RunRow, State
+from chaosgrade.changes.model import Live
 from chaosgrade.changes.undo import Undone, is_gone, undo
 from chaosgrade.errors import ChaosgradeError, NotUndone
-
-_START_TOLERANCE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +35,7 @@ def open_runs(journal: Journal) -> list[OpenRun]:
     found = []
     for row in journal.runs():
         entries = tuple(journal.outstanding(row.id))
-        alive = owner_alive(row)
+        alive = row.process.alive
         if alive or entries:
             found.append(OpenRun(row, alive, entries))
     return found
@@ -95,7 +91,7 @@ def refuse_while_outstanding(
     """
     here = (endpoint, environment.account, environment.region)
     for run in open_runs(journal):
-        if run.alive or (run.row.endpoint, run.row.account, run.row.region) != here:
+        if run.alive or run.row.place != here:
             continue
         for undone in recover(run, journal):
             if undone.state == State.UNREVERTED:
@@ -106,60 +102,34 @@ def refuse_while_outstanding(
 
 
 def reach_run(row: RunRow) -> Aws:
-    """The account and Region that a run worked in.
+    """The account and Region that a run worked in, with the credentials that it used.
 
     Raises:
         UsageError: the SDK finds no such profile.
     """
-    stage = row.environment in ("stage", "localstack")
+    emulated = row.environment in ("stage", "localstack")
     return Aws(
         region=row.region,
+        profile=row.profile,
+        role_arn=row.role,
         endpoint_url=row.endpoint,
         # An emulator takes any key; the variables of the run's own shell are gone.
-        access_key=("stage", "stage") if stage else None,
+        access_key=("stage", "stage") if emulated else None,
     )
 
 
 def by_hand(entry: Entry, row: RunRow) -> list[str]:
     """The AWS CLI commands that undo a change, for a person to run."""
-    setting = registry.setting(entry.kind, entry.address)
-    place = f" --region {row.region}"
+    place = f"--region {row.region}"
+    if row.profile:
+        place += f" --profile {row.profile}"
     if row.endpoint:
         place += f" --endpoint-url {row.endpoint}"
     try:
-        calls = setting.calls(reach_run(row), entry.before)
+        setting = registry.setting(entry.kind, entry.address)
     except ChaosgradeError as error:
         return [f"# {entry.summary}: restore {entry.before!r} ({error})"]
-    return [call.as_cli() + place for call in calls]
-
-
-def owner_alive(row: RunRow) -> bool:
-    """Whether the process that opened a run still is that process, not a later one of its id."""
-    try:
-        fields = Path(f"/proc/{row.pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return _answers(row.pid) if not Path("/proc/self/stat").exists() else False
-    except (ProcessLookupError, PermissionError):
-        return False
-    state, *rest = fields.rpartition(")")[2].split()
-    ticks = int(rest[18])
-    started = _boot_time() + ticks / os.sysconf("SC_CLK_TCK")
-    return state != "Z" and started <= row.started + _START_TOLERANCE_S
-
-
-def _boot_time() -> float:
-    """Unix seconds at which the machine started, on the clock that is shown now."""
-    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-def _answers(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    return [call.as_cli(place) for call in setting.calls(entry.before, Live(entry.wanted))]
 
 
 def _unreachable(
@@ -173,5 +143,5 @@ def _unreachable(
 
 
 def _marked(entry: Entry, state: State, detail: str, journal: Journal) -> Undone:
-    journal.mark(entry.id, state, detail)
+    journal.mark([entry], state, detail)
     return Undone(entry, state, detail)

@@ -3,14 +3,24 @@
 import json
 from collections.abc import Mapping
 
-from chaosgrade.changes.instance import TerminateInstance
+from chaosgrade.changes.group_processes import SuspendedProcesses
+from chaosgrade.changes.instance import InstanceState, TerminateInstance
 from chaosgrade.changes.model import Setting, Strike
+from chaosgrade.changes.network_acl import BlockingAcl, SubnetAcl
 from chaosgrade.changes.process import KillProcess, ProcessState
 from chaosgrade.changes.target_registration import TargetRegistration
 from chaosgrade.errors import UsageError
 
 SETTINGS: Mapping[str, type[Setting]] = {
-    kind.kind: kind for kind in (ProcessState, TargetRegistration)
+    kind.kind: kind
+    for kind in (
+        BlockingAcl,
+        InstanceState,
+        ProcessState,
+        SubnetAcl,
+        SuspendedProcesses,
+        TargetRegistration,
+    )
 }
 STRIKES: Mapping[str, type[Strike]] = {kind.kind: kind for kind in (KillProcess, TerminateInstance)}
 
@@ -25,9 +35,22 @@ def setting(kind: str, address: str) -> Setting:
     Raises:
         UsageError: a kind that this version does not know.
     """
-    if kind not in SETTINGS:
+    subject = _subject(SETTINGS, kind, address)
+    assert isinstance(subject, Setting)  # noqa: S101 - by the mapping
+    return subject
+
+
+def subject(kind: str, address: str) -> Setting | Strike:
+    """The Setting or Strike that a journal row is about; arguments and errors as `setting`."""
+    return _subject({**SETTINGS, **STRIKES}, kind, address)
+
+
+def _subject(
+    kinds: Mapping[str, type[Setting] | type[Strike]], kind: str, address: str
+) -> Setting | Strike:
+    if kind not in kinds:
         raise UsageError(
             f"the journal holds a change of kind {kind!r}, which this version does not know; "
             "undo it with the version that made it"
         )
-    return SETTINGS[kind](**json.loads(address))
+    return kinds[kind](**json.loads(address))

@@ -1,10 +1,13 @@
 """Changes of load balancers' target groups."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from chaosgrade.aws import Aws, Call
-from chaosgrade.changes.model import Resource
+from chaosgrade.changes.instance import existing
+from chaosgrade.changes.model import Live, Reading, Resource
+from chaosgrade.errors import AwsError
 from chaosgrade.evidence import Json
 
 REGISTERED, DEREGISTERED = "registered", "deregistered"
@@ -22,7 +25,10 @@ class TargetRegistration:
     port: int
 
     kind: ClassVar[str] = "elbv2:target-registration"
-    reads: ClassVar[tuple[str, ...]] = ("elasticloadbalancing:DescribeTargetHealth",)
+    reads: ClassVar[tuple[str, ...]] = (
+        "ec2:DescribeInstances",
+        "elasticloadbalancing:DescribeTargetHealth",
+    )
     writes: ClassVar[tuple[str, ...]] = (
         "elasticloadbalancing:RegisterTargets",
         "elasticloadbalancing:DeregisterTargets",
@@ -32,18 +38,23 @@ class TargetRegistration:
     def resource(self) -> Resource:
         return Resource("elbv2:target", f"{self.target_group_arn}/{self.target_id}:{self.port}")
 
-    def read(self, aws: Aws) -> Json:
-        answer = aws.send(
-            Call("elbv2", "DescribeTargetHealth", {"TargetGroupArn": self.target_group_arn})
-        )
-        for described in answer["TargetHealthDescriptions"]:
-            target = described["Target"]
-            if target["Id"] == self.target_id and target.get("Port", self.port) == self.port:
-                draining = described["TargetHealth"]["State"] == "draining"
-                return DEREGISTERED if draining else REGISTERED
-        return DEREGISTERED
+    @classmethod
+    def read_all(cls, aws: Aws, settings: Sequence[Self]) -> Mapping[Self, Reading]:
+        found: dict[Self, Reading] = {}
+        for arn in {setting.target_group_arn for setting in settings}:
+            group = [setting for setting in settings if setting.target_group_arn == arn]
+            try:
+                registered = _registered(aws, arn)
+            except AwsError as error:
+                found |= dict.fromkeys(group, error)
+                continue
+            for setting in group:
+                if registered & {(setting.target_id, setting.port), (setting.target_id, None)}:
+                    found[setting] = Live(REGISTERED)
+        missing = [setting for setting in settings if setting not in found]
+        return found | _deregistered(aws, missing)
 
-    def calls(self, aws: Aws, value: Json) -> tuple[Call, ...]:
+    def calls(self, value: Json, live: Live) -> tuple[Call, ...]:
         operation = "RegisterTargets" if value == REGISTERED else "DeregisterTargets"
         return (
             Call(
@@ -60,3 +71,24 @@ class TargetRegistration:
         verb = "register" if value == REGISTERED else "deregister"
         group = self.target_group_arn.split("/")[-2]
         return f"{verb} {self.target_id}:{self.port} at target group {group}"
+
+
+def _registered(aws: Aws, arn: str) -> set[tuple[str, int | None]]:
+    """(id, port) of each target that is registered and not draining."""
+    answer = aws.send(Call("elbv2", "DescribeTargetHealth", {"TargetGroupArn": arn}))
+    return {
+        (described["Target"]["Id"], described["Target"].get("Port"))
+        for described in answer["TargetHealthDescriptions"]
+        if described["TargetHealth"]["State"] != "draining"
+    }
+
+
+def _deregistered[S: TargetRegistration](aws: Aws, settings: Sequence[S]) -> dict[S, Reading]:
+    """Those that are not registered; an instance that does not exist can never be again."""
+    instances = [s.target_id for s in settings if s.target_id.startswith("i-")]
+    exist = existing(aws, instances)
+    return {
+        setting: Live(DEREGISTERED)
+        for setting in settings
+        if setting.target_id in exist or setting.target_id not in instances
+    }

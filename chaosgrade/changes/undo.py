@@ -1,13 +1,31 @@
-"""Undo by compare-then-restore: put back what we changed, leave alone what others changed."""
+"""Undo by compare-then-restore: put back what we changed, leave alone what others changed.
 
-from collections.abc import Sequence
+What has become of a change is decided by reading it, never by the answer to a call: an answer can
+be lost after its effect, and an effect can come after the answer was lost.
+"""
+
+import itertools
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chaosgrade.aws import PARALLELISM, Aws, ResourceGone
 from chaosgrade.changes import registry
-from chaosgrade.changes.journal import Entry, Journal, State
+from chaosgrade.changes.journal import Entry, Journal, JournalError, State
+from chaosgrade.changes.model import Live, Reading, Setting
+from chaosgrade.changes.reading import wait_until
 from chaosgrade.errors import AwsError, ChaosgradeError
+
+RESTORE_TIMEOUT_S = 180.0
+"""How long AWS may take until a restored setting reads back, in AWS seconds."""
+
+IN_FLIGHT_S = {"aws": 10.0, "localstack": 1.0, "stage": 1.0}
+"""How long a call that left a process which then died may take to have its effect: a setting that
+looks untouched is believed only after this."""
+
+_CONFIRM_S = 0.5
+"""Between the two looks that must agree before a resource counts as gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,20 +37,32 @@ class Undone:
     detail: str
 
 
-def undo(entries: Sequence[Entry], journal: Journal, aws: Aws) -> list[Undone]:
-    """Undo journalled settings, the last first, several resources side by side.
+def undo(entries: Iterable[Entry], journal: Journal | None, aws: Aws) -> list[Undone]:
+    """Undo journalled settings: the last transaction first, and in each the last step first.
 
-    Entries of the same address are undone one after another. Never raises for a single entry:
-    what could not be restored is `UNREVERTED` and stays outstanding.
+    Settings of one step are undone side by side. Never raises for a change: what could not be
+    restored is `UNREVERTED` and stays outstanding, and so do the steps which it had needed.
+
+    Args:
+        entries: what to undo.
+        journal: where the outcome is recorded; None when there is none (any more).
+        aws: where.
     """
-    by_address: dict[tuple[str, str], list[Entry]] = {}
-    for entry in sorted(entries, key=lambda entry: entry.id, reverse=True):
-        by_address.setdefault((entry.kind, entry.address), []).append(entry)
-    with ThreadPoolExecutor(PARALLELISM) as pool:
-        groups = pool.map(
-            lambda group: [_undo(e, journal, aws) for e in group], by_address.values()
-        )
-        return [undone for group in groups for undone in group]
+    results: list[Undone] = []
+    stuck: dict[int, Entry] = {}
+    ordered = sorted(entries, key=lambda entry: (entry.batch, entry.wave, entry.id), reverse=True)
+    for (batch, _), step in itertools.groupby(ordered, key=lambda e: (e.batch, e.wave)):
+        if batch in stuck:
+            detail = f"is still needed: {stuck[batch].summary} is not undone"
+            undone = [Undone(entry, State.UNREVERTED, detail) for entry in step]
+        else:
+            undone = _undo_step(list(step), aws)
+        for one in undone:
+            if one.state == State.UNREVERTED:
+                stuck.setdefault(batch, one.entry)
+        _record(undone, journal)
+        results += undone
+    return results
 
 
 def is_gone(kind: str, error: ChaosgradeError) -> bool:
@@ -40,33 +70,135 @@ def is_gone(kind: str, error: ChaosgradeError) -> bool:
     return kind == "stage" and isinstance(error, AwsError) and error.unreachable
 
 
-def _undo(entry: Entry, journal: Journal, aws: Aws) -> Undone:
+def _record(undone: Sequence[Undone], journal: Journal | None) -> None:
+    """A journal that cannot be written must not keep the rest from being undone: what it goes on
+    to call outstanding is compared again, and found to be as before."""
+    if journal is None:
+        return
     try:
-        state, detail = _restore(entry, aws)
-    except ResourceGone as error:
-        state, detail = State.VANISHED, str(error)
-    except ChaosgradeError as error:
-        state, detail = State.UNREVERTED, str(error)
-        if is_gone(aws.environment.kind, error):
-            state = State.VANISHED
-    except Exception as error:  # whatever it is, the change is not undone
-        state, detail = State.UNREVERTED, f"{type(error).__name__}: {error}"
-    journal.mark(entry.id, state, detail)
-    return Undone(entry, state, detail)
+        journal.record([replace(one.entry, state=one.state, detail=one.detail) for one in undone])
+    except JournalError:
+        return
 
 
-def _restore(entry: Entry, aws: Aws) -> tuple[State, str]:
-    setting = registry.setting(entry.kind, entry.address)
-    live = setting.read(aws)
-    if live == entry.before:
-        return State.UNDONE, "was already as before"
-    if live != entry.wanted:
-        return State.CONFLICT, (
-            f"is {live!r} now, neither our {entry.wanted!r} nor the former {entry.before!r}"
+def _undo_step(entries: Sequence[Entry], aws: Aws) -> list[Undone]:
+    """Undo settings that do not need each other."""
+    settings: dict[int, Setting] = {}
+    over: dict[int, Undone] = {}
+    for entry in entries:
+        try:
+            settings[entry.id] = registry.setting(entry.kind, entry.address)
+        except ChaosgradeError as error:
+            over[entry.id] = Undone(entry, State.UNREVERTED, str(error))
+    open_ = [entry for entry in entries if entry.id in settings]
+    live = _look(open_, settings, aws)
+    to_restore = []
+    for entry in open_:
+        reading = live[settings[entry.id]]
+        if isinstance(reading, Live) and reading.value == entry.wanted != entry.before:
+            to_restore.append(entry)
+        else:
+            over[entry.id] = _judged(entry, reading, "was already as before", aws)
+    failures = _restore(to_restore, settings, live, aws)
+    for entry, reading in _read_back(to_restore, settings, failures, aws):
+        over[entry.id] = _judged(
+            entry, reading, "is as before again", aws, failures.get(entry.id, "")
         )
-    for call in setting.calls(aws, entry.before):
-        aws.send(call)
-    live = setting.read(aws)
-    if live != entry.before:
-        return State.UNREVERTED, f"reads back as {live!r}, not as the former {entry.before!r}"
-    return State.UNDONE, f"is {live!r} again"
+    return [over[entry.id] for entry in entries]
+
+
+def _look(
+    entries: Sequence[Entry], settings: Mapping[int, Setting], aws: Aws
+) -> dict[Setting, Reading]:
+    """What the settings are, once calls under way have had their effect and AWS has settled."""
+    kind = aws.environment.kind
+    began = time.monotonic()
+    # Accepted changes have long had their effect; an intent may have left a moment ago.
+    in_flight = {settings[e.id] for e in entries if e.state == State.INTENDED}
+    before = {settings[e.id]: e.before for e in entries}
+    gone: set[Setting] = set()
+
+    def done(setting: Setting, reading: Reading) -> bool:
+        passed = time.monotonic() - began
+        if isinstance(reading, ResourceGone):
+            twice = setting in gone
+            if passed >= _CONFIRM_S:
+                gone.add(setting)
+            return twice
+        if not isinstance(reading, Live):
+            return True
+        if setting in in_flight and reading.value == before[setting]:
+            return passed >= IN_FLIGHT_S[kind]
+        return reading.settled
+
+    return wait_until(aws, before, done, timeout_s=_timeout_s(aws))
+
+
+def _restore(
+    entries: Sequence[Entry],
+    settings: Mapping[int, Setting],
+    live: Mapping[Setting, Reading],
+    aws: Aws,
+) -> dict[int, str]:
+    """Send the calls that restore; what went wrong, by entry."""
+
+    def restore(entry: Entry) -> str:
+        setting = settings[entry.id]
+        now = live[setting]
+        try:
+            assert isinstance(now, Live)  # noqa: S101 - only these are restored
+            for call in setting.calls(entry.before, now):
+                aws.send(call)
+        except ChaosgradeError as error:
+            return str(error)
+        except Exception as error:  # whatever it is, the change is not undone
+            return f"{type(error).__name__}: {error}"
+        return ""
+
+    with ThreadPoolExecutor(PARALLELISM) as pool:
+        failures = dict(zip((e.id for e in entries), pool.map(restore, entries), strict=True))
+    return {id_: failure for id_, failure in failures.items() if failure}
+
+
+def _read_back(
+    entries: Sequence[Entry],
+    settings: Mapping[int, Setting],
+    failures: Mapping[int, str],
+    aws: Aws,
+) -> list[tuple[Entry, Reading]]:
+    """What restored settings read, waiting for those whose calls were accepted."""
+    before = {settings[e.id]: e.before for e in entries}
+    accepted = {settings[e.id] for e in entries if e.id not in failures}
+
+    def done(setting: Setting, reading: Reading) -> bool:
+        as_before = (
+            isinstance(reading, Live) and reading.value == before[setting] and reading.settled
+        )
+        return as_before or setting not in accepted or isinstance(reading, ResourceGone)
+
+    readings = wait_until(aws, before, done, timeout_s=_timeout_s(aws))
+    return [(entry, readings[settings[entry.id]]) for entry in entries]
+
+
+def _judged(entry: Entry, reading: Reading, as_before: str, aws: Aws, failure: str = "") -> Undone:
+    """Where a change stands, by what its setting reads."""
+    if isinstance(reading, ResourceGone):
+        return Undone(entry, State.VANISHED, str(reading))
+    if not isinstance(reading, Live):
+        gone = is_gone(aws.environment.kind, reading)
+        return Undone(entry, State.VANISHED if gone else State.UNREVERTED, failure or str(reading))
+    if reading.value == entry.before and reading.settled:
+        return Undone(entry, State.UNDONE, f"{as_before}: {reading.value!r}")
+    if reading.value not in (entry.before, entry.wanted):
+        return Undone(
+            entry,
+            State.CONFLICT,
+            f"is {reading.value!r} now, neither our {entry.wanted!r} "
+            f"nor the former {entry.before!r}",
+        )
+    still = f"reads back as {reading.value!r}, not settled as the former {entry.before!r}"
+    return Undone(entry, State.UNREVERTED, failure or still)
+
+
+def _timeout_s(aws: Aws) -> float:
+    return RESTORE_TIMEOUT_S / aws.environment.time_scale

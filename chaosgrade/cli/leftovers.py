@@ -13,11 +13,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from chaosgrade import session
+from chaosgrade.changes import manifest
 from chaosgrade.changes.journal import Entry, Journal, State
-from chaosgrade.changes.recovery import OpenRun, by_hand, open_runs, owner_alive, recover
-from chaosgrade.changes.undo import Undone
-from chaosgrade.errors import Exit
+from chaosgrade.changes.recovery import OpenRun, by_hand, open_runs, recover
+from chaosgrade.changes.undo import Undone, undo
+from chaosgrade.cli.target import Target
+from chaosgrade.errors import Exit, UsageError
 from chaosgrade.report import terminal
+from chaosgrade.trial import Halt
 
 _HALT_TIMEOUT_S = 120.0
 _STYLES = {State.UNDONE: "green", State.UNREVERTED: "bold red"}
@@ -55,19 +59,84 @@ def halt_all(*, as_json: bool) -> Exit:
     for run in runs:
         if run.alive:
             with suppress(ProcessLookupError, PermissionError):
-                os.kill(run.row.pid, signal.SIGTERM)
+                os.kill(run.row.process.pid, signal.SIGTERM)
     deadline = time.monotonic() + _HALT_TIMEOUT_S
-    while any(owner_alive(run.row) for run in runs) and time.monotonic() < deadline:
+    while any(run.row.process.alive for run in runs) and time.monotonic() < deadline:
         time.sleep(0.1)
     results = []
     for run in runs:
-        if owner_alive(run.row):
+        if run.row.process.alive:
             # It does not end; what it has changed is undone all the same, and nothing is changed
             # after that, because its journal entries are taken from under it.
             with suppress(ProcessLookupError):
-                os.kill(run.row.pid, signal.SIGKILL)
+                os.kill(run.row.process.pid, signal.SIGKILL)
         results.append((run, recover(run, journal)))
     return _report(results, as_json=as_json, verb="halted")
+
+
+def recover_from_aws(target: Target, run: str | None, *, as_json: bool) -> Exit:
+    """Undo what AWS itself remembers, where the journal is lost.
+
+    Args:
+        target: where.
+        run: this run only, and even if its time is not over; all that are overdue by default.
+        as_json: print one document.
+    """
+    with Halt().on_signals() as halt, target.reached(halt):
+        aws = session.aws_of(None)
+        found = [t for t in manifest.traces(aws) if run is None or t.run == run]
+        if run is not None and not found:
+            raise UsageError(f"AWS remembers nothing of run {run!r} in {aws.region}")
+        over = [t for t in found if run is not None or t.expires <= time.time()]
+        results = [(trace, undo(trace.entries, None, aws)) for trace in over]
+    waiting = [trace for trace in found if trace not in over]
+    left = [one for _, undone in results for one in undone if not _over(one)]
+    unreadable = [acl for trace in over for acl in trace.unreadable]
+    if as_json:
+        document = {
+            "runs": [
+                {"run": trace.run, "undone": [_undone(one) for one in undone]}
+                for trace, undone in results
+            ],
+            "not_yet_over": [{"run": t.run, "expires": t.expires} for t in waiting],
+            "unreadable": unreadable,
+            "left": len(left) + len(unreadable),
+        }
+        print(json.dumps(document, indent=2))
+    else:
+        _tell_traces(results, waiting, unreadable)
+    return Exit.NOT_UNDONE if left or unreadable else Exit.HOLDS
+
+
+def _tell_traces(
+    results: Sequence[tuple[manifest.Trace, Sequence[Undone]]],
+    waiting: Sequence[manifest.Trace],
+    unreadable: Sequence[str],
+) -> None:
+    console = terminal.console()
+    if not results and not waiting:
+        console.print("AWS remembers nothing that had to be recovered.")
+    for trace, undone in results:
+        console.print(Text(f"{trace.run}: recovered from AWS", style="bold"))
+        for one in undone:
+            console.print(_line(one))
+    for trace in waiting:
+        until = datetime.fromtimestamp(trace.expires, UTC)
+        console.print(
+            Text(
+                f"{trace.run} may be under way until {until:%Y-%m-%d %H:%M:%S} UTC; "
+                f"to undo it now: chaosgrade recover --from-aws --run {trace.run}",
+                style="yellow",
+            )
+        )
+    for acl in unreadable:
+        console.print(
+            Text(
+                f"network ACL {acl} is chaosgrade's, but its tags do not tell what to restore: "
+                "give its subnets their network ACLs by hand, then delete it",
+                style="bold red",
+            )
+        )
 
 
 def _report(
@@ -87,13 +156,16 @@ def _report(
     for run, undone in results:
         console.print(Text(f"{run.row.id}, {_where(run)}: {verb}", style="bold"))
         for one in undone:
-            style = _STYLES.get(one.state, "yellow")
-            line = Text(f"  {one.entry.summary}: ")
-            line.append(f"{one.state}", style=style).append(f", {one.detail}", style="dim")
-            console.print(line)
+            console.print(_line(one))
     if left:
         _say_by_hand([(run, one.entry) for run, one in left])
     return Exit.NOT_UNDONE if left else Exit.HOLDS
+
+
+def _line(one: Undone) -> Text:
+    line = Text(f"  {one.entry.summary}: ")
+    line.append(f"{one.state}", style=_STYLES.get(one.state, "yellow"))
+    return line.append(f", {one.detail}", style="dim")
 
 
 def say_what_is_left() -> None:

@@ -60,6 +60,14 @@ _Baseline = Annotated[
     Path | None,
     typer.Option("--baseline", metavar="SCORE.JSON", help="Exit 1 when credibly worse than this."),
 ]
+_Safety = Annotated[
+    Path | None,
+    typer.Option("--safety", metavar="SAFETY.YAML", help="What may be touched, and how much."),
+]
+_Out = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="FILE", help="Write to a file instead of standard output."),
+]
 _Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 _Runs = Annotated[
     list[str] | None,
@@ -94,6 +102,7 @@ def gameday(
     seed: _Seed = None,
     fail_under: _FailUnder = None,
     baseline: _Baseline = None,
+    safety: _Safety = None,
     as_json: _Json = False,
 ) -> None:
     """Run a suite of experiments, grade the system, write the run folder."""
@@ -102,6 +111,7 @@ def gameday(
     from chaosgrade.cli.gate import Gate
     from chaosgrade.cli.target import Target
 
+    _use(safety)
     chosen = Target(target, stage, template, tuple(parameter or ()), time_scale)
     campaign = Campaign("gameday", tuple(experiment.suite(suite)), chosen, trials, seed)
     raise typer.Exit(carry_out(campaign, Gate(fail_under, baseline), as_json=as_json))
@@ -121,6 +131,7 @@ def run(
     seed: _Seed = None,
     fail_under: _FailUnder = None,
     baseline: _Baseline = None,
+    safety: _Safety = None,
     as_json: _Json = False,
 ) -> None:
     """Run one or several experiments and grade what they found."""
@@ -128,6 +139,7 @@ def run(
     from chaosgrade.cli.gate import Gate
     from chaosgrade.cli.target import Target
 
+    _use(safety)
     chosen = Target(target, stage, template, tuple(parameter or ()), time_scale)
     name = Path(experiments[0]).stem if len(experiments) == 1 else "run"
     campaign = Campaign(name, tuple(experiments), chosen, trials, seed)
@@ -143,14 +155,59 @@ def plan(
     parameter: _Parameters = None,
     time_scale: _TimeScale = 20.0,
     seed: _Seed = None,
+    safety: _Safety = None,
     as_json: _Json = False,
 ) -> None:
     """Show what an experiment would hit, change and leave irreversible. Makes no write call."""
     from chaosgrade.cli import planning
     from chaosgrade.cli.target import Target
 
+    _use(safety)
     chosen = Target(target, stage, template, tuple(parameter or ()), time_scale)
     planning.show(experiment, chosen, seed, as_json=as_json)
+
+
+@app.command()
+def iam_policy(
+    experiment: Annotated[str, typer.Argument(help="Name or file of an experiment.")],
+    target: _TargetKind = "stage",
+    stage: _StageUrl = None,
+    template: _Template = "three-tier",
+    parameter: _Parameters = None,
+    time_scale: _TimeScale = 20.0,
+    seed: _Seed = None,
+    safety: _Safety = None,
+    as_json: _Json = False,
+) -> None:
+    """Print the least privilege that an experiment needs, as an IAM policy. Makes no write call."""
+    from chaosgrade.cli import planning
+    from chaosgrade.cli.target import Target
+
+    _use(safety)
+    chosen = Target(target, stage, template, tuple(parameter or ()), time_scale)
+    planning.show_iam_policy(experiment, chosen, seed)
+
+
+@app.command()
+def runbook(
+    experiment: Annotated[str, typer.Argument(help="Name or file of an experiment.")],
+    target: _TargetKind = "stage",
+    stage: _StageUrl = None,
+    template: _Template = "three-tier",
+    parameter: _Parameters = None,
+    time_scale: _TimeScale = 20.0,
+    seed: _Seed = None,
+    safety: _Safety = None,
+    out: _Out = None,
+    as_json: _Json = False,
+) -> None:
+    """Write an experiment down for a person, as commands there and back. Makes no write call."""
+    from chaosgrade.cli import planning
+    from chaosgrade.cli.target import Target
+
+    _use(safety)
+    chosen = Target(target, stage, template, tuple(parameter or ()), time_scale)
+    planning.show_runbook(experiment, chosen, seed, out, as_json=as_json)
 
 
 @app.command()
@@ -185,11 +242,36 @@ def status(as_json: _Json = False) -> None:
 
 
 @app.command()
-def recover(as_json: _Json = False) -> None:
+def recover(
+    from_aws: Annotated[
+        bool,
+        typer.Option("--from-aws", help="From the tags on AWS: where the journal is lost."),
+    ] = False,
+    run: Annotated[
+        str | None,
+        typer.Option("--run", help="With --from-aws: this run, even before its time is over."),
+    ] = None,
+    target: Annotated[
+        str, typer.Option("--target", help="With --from-aws: stage, localstack or aws.")
+    ] = "aws",
+    stage: Annotated[
+        str | None, typer.Option("--stage", metavar="URL", help="With --from-aws: a stage.")
+    ] = None,
+    as_json: _Json = False,
+) -> None:
     """Undo what runs have left whose process is gone."""
     from chaosgrade.cli import leftovers
+    from chaosgrade.cli.target import Target
+    from chaosgrade.errors import UsageError
 
-    raise typer.Exit(leftovers.recover_all(as_json=as_json))
+    if not from_aws:
+        if run or stage or target != "aws":
+            raise UsageError("--run, --target and --stage go with --from-aws")
+        raise typer.Exit(leftovers.recover_all(as_json=as_json))
+    chosen = Target("stage" if stage else target, stage)
+    if chosen.kind == "stage" and not stage:
+        raise UsageError("--target stage needs --stage URL: a new stage remembers nothing")
+    raise typer.Exit(leftovers.recover_from_aws(chosen, run, as_json=as_json))
 
 
 @app.command()
@@ -216,6 +298,15 @@ def stage_up(
     options = ["--port", str(port), *(["--json"] if as_json else [])]
     command = stage_command(template, tuple(parameter or ()), time_scale, *options)
     os.execv(command[0], command)  # noqa: S606 - a fixed argument list; no shell is wanted
+
+
+def _use(safety: Path | None) -> None:
+    """Let this process, and those that it starts, find the rules; a mistake in them ends here."""
+    from chaosgrade.policies.safety import load_safety
+
+    if safety is not None:
+        os.environ["CHAOSGRADE_SAFETY"] = str(safety.resolve())
+    load_safety()
 
 
 def main() -> None:

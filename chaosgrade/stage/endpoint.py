@@ -5,6 +5,7 @@ import json
 import logging
 import socket
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -15,10 +16,12 @@ from moto.moto_server.werkzeug_app import (
 )
 from werkzeug.serving import BaseWSGIServer, make_server
 
+from chaosgrade.api_calls import iam_action
 from chaosgrade.errors import UsageError
 from chaosgrade.stage.refusals import ApiCall, answer, refused
 
 DESCRIPTION_PATH = "/_chaosgrade/stage"
+CALLS_PATH = "/_chaosgrade/calls"
 
 type StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 
@@ -38,6 +41,9 @@ class _Handler(MotoRequestHandler):
 
 class Endpoint:
     """Serves on 127.0.0.1.
+
+    `GET /_chaosgrade/calls` answers how often each operation was called, refused calls included:
+    {"ec2:DescribeInstances": 12, …}, by IAM's names.
 
     Args:
         port: 0 takes a free one.
@@ -59,6 +65,8 @@ class Endpoint:
         self._lock: Any = lock
         self._after_call = after_call
         self._description = description
+        self._calls: Counter[tuple[str, str]] = Counter()
+        self._counting = threading.Lock()
         self._moto = DomainDispatcherApplication(create_backend_app)
         logging.getLogger("moto").setLevel(logging.CRITICAL)
         logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
@@ -72,16 +80,15 @@ class Endpoint:
 
     def __call__(self, environ: dict[str, Any], start: StartResponse) -> Iterable[bytes]:
         """One request."""
-        if environ["PATH_INFO"] == DESCRIPTION_PATH:
-            body = json.dumps(self._description()).encode()
-            start(
-                "200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
-            )
-            return [body]
+        ours = {DESCRIPTION_PATH: self._description, CALLS_PATH: self._called}
+        if tell := ours.get(environ["PATH_INFO"]):
+            return _tell(tell(), start)
         length = int(environ.get("CONTENT_LENGTH") or 0)
         sent = environ["wsgi.input"].read(length) if length else b""
         environ["wsgi.input"] = io.BytesIO(sent)
         call = ApiCall.of(environ, sent)
+        with self._counting:
+            self._calls[call.service, call.operation or str(environ["REQUEST_METHOD"])] += 1
         if reason := refused(call):
             return _fail(call, "NotImplemented", reason, start)
         status, headers = "", list[tuple[str, str]]()
@@ -107,6 +114,14 @@ class Endpoint:
         start(status, headers)
         return [body]
 
+    def _called(self) -> dict[str, int]:
+        with self._counting:
+            calls = dict(self._calls)
+        named: Counter[str] = Counter()
+        for call, count in calls.items():
+            named[iam_action(*call)] += count
+        return dict(sorted(named.items()))
+
 
 def _listen(port: int) -> socket.socket:
     listener = socket.socket()
@@ -119,6 +134,12 @@ def _listen(port: int) -> socket.socket:
             f"port {port} cannot be listened on ({error.strerror}); choose another --port"
         ) from None
     return listener
+
+
+def _tell(document: dict[str, Any], start: StartResponse) -> list[bytes]:
+    body = json.dumps(document).encode()
+    start("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+    return [body]
 
 
 def _fail(call: ApiCall, code: str, message: str, start: StartResponse) -> list[bytes]:

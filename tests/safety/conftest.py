@@ -1,0 +1,59 @@
+"""An account in moto within this process, and what breaks calls to it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from moto import mock_aws
+
+from chaosgrade import session
+from chaosgrade.aws import Aws
+from chaosgrade.changes.journal import Journal
+from tests.safety.figures import FIGURES
+from tests.safety.inventory import REGION, Account
+from tests.safety.wire import Wire
+
+
+@pytest.fixture
+def wire(monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
+    """Sees, and may break, every call that botocore sends in this process."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "moto")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "moto")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+    with mock_aws(), Wire() as wire:
+        yield wire
+
+
+@pytest.fixture
+def account(wire: Wire) -> Account:
+    """The account as its owner reaches it, past the wire."""
+    with wire.paused():
+        return Account()
+
+
+@pytest.fixture
+def aws(wire: Wire) -> Aws:
+    """The account as chaosgrade reaches it."""
+    return Aws(region=REGION)
+
+
+@pytest.fixture
+def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Journal]:
+    """A journal of its own."""
+    monkeypatch.setenv("CHAOSGRADE_STATE_DIR", str(tmp_path))
+    journal = Journal()
+    yield journal
+    journal.close()
+    session.activate(None)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The figures of `make safety`."""
+    if not FIGURES.cases:
+        return
+    terminalreporter.section("safety")
+    for attack, cases in sorted(FIGURES.cases.items()):
+        terminalreporter.write_line(
+            f"{attack}: {cases} cases, left behind {FIGURES.left_behind[attack]}, "
+            f'false "completed" {FIGURES.false_completed[attack]}'
+        )
