@@ -28,6 +28,9 @@ def _read_kind(
 ) -> Mapping[Setting, Reading]:
     try:
         found = kind.read_all(aws, settings)
+    except ResourceGone as error:
+        # The call as a whole found something missing: that says nothing about any one setting.
+        return dict.fromkeys(settings, AwsError(str(error), code=error.code))
     except ChaosgradeError as error:
         return dict.fromkeys(settings, error)
     except Exception as error:  # an answer of a shape that nobody expected is not a value

@@ -171,10 +171,9 @@ def _read_back(
     accepted = {settings[e.id] for e in entries if e.id not in failures}
 
     def done(setting: Setting, reading: Reading) -> bool:
-        as_before = (
-            isinstance(reading, Live) and reading.value == before[setting] and reading.settled
-        )
-        return as_before or setting not in accepted or isinstance(reading, ResourceGone)
+        if not isinstance(reading, Live) or setting not in accepted:
+            return True
+        return reading.value == before[setting] and reading.settled
 
     readings = wait_until(aws, before, done, timeout_s=_timeout_s(aws))
     return [(entry, readings[settings[entry.id]]) for entry in entries]
