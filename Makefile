@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 STAMP := .venv/.ready
 
-.PHONY: gameday test check format setup lock matrix bench picture clean
+.PHONY: gameday test check format setup lock matrix safety bench picture clean
 
 gameday: $(STAMP) ## set up, run the default suite on the embedded stage, print the grade
 	.venv/bin/chaosgrade gameday
@@ -24,10 +24,16 @@ format: $(STAMP)
 matrix: $(STAMP) ## sound template and each flaw, five runs each: prints the table
 	$(PYTHON) scripts/flaw_matrix.py --runs 5
 
+safety: $(STAMP) ## every attack on the undo, tens of minutes: prints cases, left behind, false "completed"
+	SAFETY_WHOLE=1 CHAOSGRADE_SAFETY_EXAMPLES=400 $(PYTHON) -m pytest -q tests/safety
+
 bench: $(STAMP) ## every benchmark: prints figures beside their peers
 	$(PYTHON) benchmarks/traffic.py
 	$(PYTHON) benchmarks/stage.py
 	$(PYTHON) benchmarks/overhead.py
+	$(PYTHON) benchmarks/journal.py
+	$(PYTHON) benchmarks/targets.py
+	$(PYTHON) benchmarks/zone_fault.py
 
 picture: $(STAMP) ## the terminal picture of the README, from a real run
 	$(PYTHON) scripts/terminal_picture.py

@@ -85,7 +85,7 @@ class Selection:
         filters += [{"Name": f"tag:{key}", "Values": [value]} for key, value in tags.items()]
         if self.zone:
             filters.append({"Name": "availability-zone", "Values": [self.zone]})
-        call = Call("ec2", "DescribeInstances", {"Filters": filters})
+        call = Call("ec2", "DescribeInstances", {"Filters": filters, "MaxResults": 1000})
         for reservation in aws.pages(call, "Reservations"):
             for described in reservation["Instances"]:
                 yield Instance(described["InstanceId"], described["Placement"]["AvailabilityZone"])
