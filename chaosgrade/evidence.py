@@ -19,7 +19,8 @@ Kinds, with their fields (times are Unix seconds):
 - `hypothesis`: when ("before" | "after"), met (bool), detail
 - `observation.end`: the observed window is over
 - `problem`: source, detail, exit_code: something that should have worked did not
-- `run.end`: status ("completed" | "halted" | "aborted"), undone (bool)
+- `run.end`: status ("completed" | "halted" | "aborted"), undone (bool),
+  reason (why a stop was requested, or "")
 """
 
 import json

@@ -214,16 +214,16 @@ class GradedRun:
             return True
         self._finished = True
         session.activate(None)
-        if self._stop_conditions is not None:
-            self._stop_conditions.close()
         # Undo before waiting for observers: what is broken must not wait for what watches it.
         clean = self._undo()
+        if self._stop_conditions is not None:
+            self._stop_conditions.close()
         for observer in self._observers:
             try:
                 observer.stop()
             except Exception as error:  # one that cannot end must not keep the others from it
                 self.problem("observers", ChaosgradeError(f"{type(error).__name__}: {error}"))
-        self.evidence.append("run.end", status=status, undone=clean)
+        self.evidence.append("run.end", status=status, undone=clean, reason=self.stop.reason)
         self.evidence.close()
         if self._changing is not None:
             self._changing.close(clean=clean)

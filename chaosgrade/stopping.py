@@ -35,6 +35,11 @@ class StopRequest:
         """Whether a stop was requested."""
         return self._event.is_set()
 
+    @property
+    def reason(self) -> str:
+        """Why, or by what signal; "" when no stop was requested."""
+        return self._reason
+
     def check(self) -> None:
         """Go on, or raise.
 

@@ -119,7 +119,8 @@ def judge(records: Sequence[Record]) -> TrialVerdict:
     measurements = measure(records, METRICS)
     status = str(end.get("status", "aborted"))
     undone = bool(end.get("undone", not changes))
-    invalid = tuple(_invalid(records, measurements, problems, changes, status, undone=undone))
+    ended = f"{status}: {end['reason']}" if end.get("reason") else status
+    invalid = tuple(_invalid(records, measurements, problems, changes, ended, undone=undone))
     objectives = tuple(
         _judge(objective, measurements[objective.metric], invalid)
         for objective in parse_objectives(start.get("objectives", ()))
@@ -173,7 +174,7 @@ def _invalid(
     measurements: Mapping[str, Measurement],
     problems: Sequence[Problem],
     changes: Sequence[ChangeRecord],
-    status: str,
+    ended: str,
     *,
     undone: bool,
 ) -> Iterable[str]:
@@ -185,8 +186,8 @@ def _invalid(
     ]
     for record in unmet:
         yield f"the steady state was not there before the fault: {record['detail']}"
-    if status != "completed":
-        yield f"the run was {status}"
+    if not ended.startswith("completed"):
+        yield f"the run was {ended}"
     if not undone:
         yield "a change was not undone"
     if not changes:

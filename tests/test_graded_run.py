@@ -54,7 +54,7 @@ def test_a_finished_run_is_undone_and_its_watchdog_gone(run: GradedRun, aws: Fak
     assert aws.dials == {"a": 2}
     assert run.finish("completed")
     assert aws.dials == {"a": 1}
-    assert _end(run) == {"status": "completed", "undone": True}
+    assert _end(run) == {"status": "completed", "undone": True, "reason": ""}
     assert watchdog(run).poll() is not None
 
 
@@ -71,7 +71,7 @@ def test_an_undo_that_breaks_down_is_never_reported_as_done(
     assert run._changing is not None
     monkeypatch.setattr(run._changing._journal, "entries", fail)
     assert not run.finish("completed")
-    assert _end(run) == {"status": "completed", "undone": False}
+    assert _end(run) == {"status": "completed", "undone": False, "reason": ""}
     assert watchdog(run).poll() is None
 
 

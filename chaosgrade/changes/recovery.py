@@ -129,7 +129,8 @@ def by_hand(entry: Entry, row: RunRow) -> list[str]:
         setting = registry.setting(entry.kind, entry.address)
     except ChaosgradeError as error:
         return [f"# {entry.summary}: restore {entry.before!r} ({error})"]
-    return [call.as_cli(place) for call in setting.calls(entry.before, Live(entry.wanted))]
+    role = [f"# as {row.role}"] if row.role else []
+    return role + [call.as_cli(place) for call in setting.calls(entry.before, Live(entry.wanted))]
 
 
 def _unreachable(

@@ -123,7 +123,7 @@ def failing(how: str, sent: Sent, aws: Aws) -> AWSResponse:
     """One way of AWS to fail at a call.
 
     Args:
-        how: "throttled", "error-500", "timeout", "lost-reply", "denied" or "not-found".
+        how: one of `WAYS`.
         sent: the call.
         aws: makes it happen all the same.
     """
@@ -136,6 +136,8 @@ def failing(how: str, sent: Sent, aws: Aws) -> AWSResponse:
             return refusal(sent, 403, "UnauthorizedOperation")
         case "not-found":
             return refusal(sent, 400, NOT_FOUND.get(sent.operation, "ResourceNotFoundException"))
+        case "expired":
+            return refusal(sent, 400, "ExpiredToken")
         case "timeout":
             raise ReadTimeoutError(endpoint_url="https://aws")
         case "lost-reply":
@@ -144,7 +146,7 @@ def failing(how: str, sent: Sent, aws: Aws) -> AWSResponse:
     raise ValueError(how)
 
 
-WAYS = ("throttled", "error-500", "timeout", "lost-reply", "denied", "not-found")
+WAYS = ("throttled", "error-500", "timeout", "lost-reply", "denied", "expired", "not-found")
 
 NOT_FOUND = {
     "DeleteNetworkAcl": "InvalidNetworkAclID.NotFound",
