@@ -9,7 +9,6 @@ throttled swap leaves dark.
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -91,13 +90,13 @@ class World:
         urllib.request.urlopen(
             urllib.request.Request(f"{self.url}/moto-api/reset", method="POST"), timeout=30
         ).close()
-        vpc = self.ec2.create_vpc(CidrBlock="10.0.0.0/12")["Vpc"]["VpcId"]
+        vpc = self.ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
         from concurrent.futures import ThreadPoolExecutor
 
         def subnet(number: int) -> str:
             made = self.ec2.create_subnet(
                 VpcId=vpc,
-                CidrBlock=f"10.{number // 256}.{number % 256}.0/24",
+                CidrBlock=f"10.0.{number // 4}.{number % 4 * 64}/26",
                 AvailabilityZone=_ZONES[number % 2],
                 TagSpecifications=[{"ResourceType": "subnet", "Tags": _TAGS}],
             )
@@ -173,10 +172,8 @@ def peer_python() -> str:
     """The peer's environment, made on first use."""
     python = _PEER / "bin" / "python"
     if not python.exists():
-        uv = shutil.which("uv") or str(_HERE.parent / ".uv" / "bin" / "uv")
-        subprocess.run([uv, "venv", "-q", "--python", sys.executable, _PEER], check=True)
-        install = [uv, "pip", "install", "-q", "--python", python, *_PEER_PACKAGES]
-        subprocess.run(install, check=True)
+        subprocess.run([sys.executable, "-m", "venv", _PEER], check=True)
+        subprocess.run([python, "-m", "pip", "install", "-qqq", *_PEER_PACKAGES], check=True)
     return str(python)
 
 
@@ -201,7 +198,9 @@ def compare(
                 script = str(_HERE / "zone_fault_ours.py")
                 command = [sys.executable, script, _ZONES[0]]
                 command += ["Launch", "AZRebalance"] if groups else []
-            halves[tool] = run(command, world, folder)
+            halves[tool] = half = run(command, world, folder)
+            if not throttle and (half.error or half.recovery or half.dark):
+                raise SystemExit(f"{tool} failed: {half}")
     return halves
 
 

@@ -17,7 +17,12 @@ def main() -> None:
     told = {"fail_s": 0.0, "recover_s": 0.0, "error": None, "recovery": None}
     began = time.monotonic()
     try:
-        black_hole_zone(zone, suspend=processes, configuration={"aws_region": "us-east-1"})
+        black_hole_zone(
+            zone,
+            tags={"chaosgrade": "allowed"},
+            suspend=processes,
+            configuration={"aws_region": "us-east-1"},
+        )
     except ActivityFailed as error:
         told["error"] = str(error)
     told["fail_s"] = time.monotonic() - began
