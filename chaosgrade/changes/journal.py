@@ -11,6 +11,7 @@ import json
 import os
 import sqlite3
 import threading
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,8 +24,9 @@ from chaosgrade.errors import ChaosgradeError
 from chaosgrade.evidence import Json
 from chaosgrade.machine import Process, boot_id, uptime_s
 
-_VERSION = 2
+_VERSION = 3
 _SCHEMA = f"""
+BEGIN IMMEDIATE;
 CREATE TABLE runs (
   id TEXT PRIMARY KEY,
   experiment TEXT NOT NULL,
@@ -53,10 +55,12 @@ CREATE TABLE changes (
   state TEXT NOT NULL,
   detail TEXT NOT NULL DEFAULT '',
   lease_until REAL NOT NULL,   -- Unix seconds, for people
-  lease_uptime REAL NOT NULL   -- seconds since the machine's start: what is enforced
+  lease_uptime REAL NOT NULL,  -- seconds since the machine's start: what is enforced
+  checksum INTEGER NOT NULL    -- of what an undo relies on: SQLite sees no flipped bit
 ) STRICT;
 CREATE INDEX changes_by_run ON changes(run, state);
 PRAGMA user_version = {_VERSION};
+COMMIT;
 """
 _ENTRY = (
     "id, run, batch, wave, kind, address, summary, reversible, before, wanted, state, detail,"
@@ -193,7 +197,8 @@ class Journal:
             if tables:
                 raise JournalError(
                     f"the undo journal {self.path} is of version {version}, this is {_VERSION}; "
-                    "undo with the version that wrote it, then move the file away"
+                    "undo with the version that wrote it, or with `chaosgrade recover --from-aws`, "
+                    "then move the file away"
                 )
             self._db.executescript(_SCHEMA)
 
@@ -266,11 +271,11 @@ class Journal:
                 for number, intent in enumerate(intents)
             ]
             self._db.executemany(
-                f"INSERT INTO changes ({_ENTRY}) VALUES ({', '.join('?' * 14)})",  # noqa: S608 - constants
+                f"INSERT INTO changes ({_ENTRY}, checksum) VALUES ({', '.join('?' * 15)})",  # noqa: S608 - constants
                 [
                     (e.id, e.run, e.batch, e.wave, e.kind, e.address, e.summary, e.reversible,
                      json.dumps(e.before), json.dumps(e.wanted), e.state, e.detail,
-                     e.lease_until, e.lease_uptime)
+                     e.lease_until, e.lease_uptime, _checksum(e))
                     for e in entries
                 ],
             )  # fmt: skip
@@ -292,7 +297,7 @@ class Journal:
         """Every change of a run, strikes included, the last intent first."""
         with self._lock, self._translated():
             rows = self._db.execute(
-                f"SELECT {_ENTRY} FROM changes WHERE run = ? ORDER BY id DESC",  # noqa: S608 - constants
+                f"SELECT {_ENTRY}, checksum FROM changes WHERE run = ? ORDER BY id DESC",  # noqa: S608 - constants
                 (run,),
             ).fetchall()
             return [_entry(row) for row in rows]
@@ -352,9 +357,27 @@ class Journal:
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:
-    fields = dict(zip(_ENTRY.replace(" ", "").split(","), row, strict=True))
+    *values, checksum = row
+    fields = dict(zip(_ENTRY.replace(" ", "").split(","), values, strict=True))
     for column in ("before", "wanted"):
         fields[column] = json.loads(fields[column])
-    return Entry(
+    entry = Entry(
         **{**fields, "state": State(fields["state"]), "reversible": bool(fields["reversible"])}
     )
+    if _checksum(entry) != checksum:
+        raise ValueError(f"change {entry.id} is not what was written")
+    return entry
+
+
+def _checksum(entry: Entry) -> int:
+    relied_on = (
+        entry.run,
+        entry.batch,
+        entry.wave,
+        entry.kind,
+        entry.address,
+        entry.reversible,
+        entry.before,
+        entry.wanted,
+    )
+    return zlib.crc32(json.dumps(relied_on, sort_keys=True).encode())
