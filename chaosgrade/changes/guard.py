@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from chaosgrade.aws import Aws
 from chaosgrade.changes import census, registry
 from chaosgrade.changes.journal import Journal
-from chaosgrade.changes.model import Change, Resource
+from chaosgrade.changes.model import Change, Resource, Setting
 from chaosgrade.clock import Clock
 from chaosgrade.errors import ChaosgradeError, Refused
 from chaosgrade.policies.safety import Profile
@@ -105,7 +105,8 @@ class Guard:
         """
         self.check_place()
         with self._lock:
-            if change not in self._batch:
+            if not any(change is one for one in self._batch):
+                # Another transaction of this run has been checked since.
                 self._batch = (*self._batch, change)
                 self._surveyed = float("-inf")
             if time.monotonic() - self._surveyed > FRESH_S:
@@ -214,9 +215,15 @@ class Guard:
                 )
 
     def _touched(self) -> Iterable[Resource]:
-        """What this run has struck, and what any run here has outstanding."""
+        """What this run has struck, and what any run here has outstanding.
+
+        Raises:
+            Refused: a setting is to be changed that another run has changed: whoever undid second
+                would bring the other's value back.
+        """
         if self._journal is None:
             return
+        settings = {c.subject for c in self._batch if isinstance(c.subject, Setting)}
         runs = self._journal.runs()
         here = [row.place for row in runs if row.id == self._run]
         for row in runs:
@@ -224,4 +231,10 @@ class Guard:
                 continue
             for entry in self._journal.entries(row.id):
                 if entry.outstanding or (row.id == self._run and not entry.reversible):
-                    yield registry.subject(entry.kind, entry.address).resource
+                    subject = registry.subject(entry.kind, entry.address)
+                    if row.id != self._run and subject in settings:
+                        raise Refused(
+                            f"run {row.id} has changed {subject.resource.id} and not undone it yet "
+                            f"({entry.summary}): see `chaosgrade status`"
+                        )
+                    yield subject.resource

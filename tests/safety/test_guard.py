@@ -17,7 +17,9 @@ from chaosgrade.aws import Aws
 from chaosgrade.changes.engine import Engine
 from chaosgrade.changes.guard import Guard
 from chaosgrade.changes.journal import Journal
+from chaosgrade.changes.model import Change
 from chaosgrade.changes.target_lock import TargetLock
+from chaosgrade.changes.target_registration import DEREGISTERED, TargetRegistration
 from chaosgrade.clock import Clock
 from chaosgrade.errors import Refused
 from chaosgrade.policies.safety import Limit, Profile, Window, load_safety
@@ -135,6 +137,18 @@ def test_what_another_run_has_outstanding_counts(
     deregister_targets("web", count=1)
     begin("r2", limits={"elbv2:target": Limit(1)})
     refused(wire, "2 elbv2:target would be touched", deregister_targets, target_group="web")
+
+
+def test_what_another_run_has_changed_is_not_changed_on_top(
+    wire: Wire, inventory: Inventory, begin: Begin
+) -> None:
+    """Whoever undid second would bring the other's value back."""
+    target = inventory.instances[ZONE][0]
+    begin("r1")
+    deregister_targets("web", targets=[target])
+    second = begin("r2")
+    change = Change(TargetRegistration(inventory.target_group, target, 80), DEREGISTERED)
+    refused(wire, "run r1 has changed .* not undone it yet", lambda: second.apply([change]))
 
 
 def test_a_tag_that_is_removed_in_mid_run_protects_from_then_on(
