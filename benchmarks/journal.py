@@ -14,7 +14,7 @@ from pathlib import Path
 
 from chaosgrade.aws import Environment
 from chaosgrade.changes.instance import InstanceState
-from chaosgrade.changes.journal import Intent, Journal, State
+from chaosgrade.changes.journal import Intent, Journal
 from chaosgrade.changes.model import Change
 
 _PLACE = Environment("stage", "123456789012", "us-east-1")
@@ -28,7 +28,7 @@ def journalled_ms(journal: Journal, size: int) -> float:
         "r1", [Intent(change, "running") for change in changes], lease_s=600.0, now=time.time()
     )
     for entry in entries:
-        journal.mark([entry], State.APPLIED)
+        journal.applied(entry)
     return (time.perf_counter() - began) * 1000 / size
 
 

@@ -41,7 +41,9 @@ RUNNING = {"Name": "instance-state-name", "Values": ["running"]}
 def test_a_group_is_asked_for_by_its_tag(aws: Aws, stub: Stubber) -> None:
     """Auto Scaling tags what it launches."""
     tag = {"Name": "tag:aws:autoscaling:groupName", "Values": ["web"]}
-    stub.add_response("describe_instances", _answer(6), {"Filters": [RUNNING, tag]})
+    stub.add_response(
+        "describe_instances", _answer(6), {"Filters": [RUNNING, tag], "MaxResults": 1000}
+    )
     assert len(Selection(group="web").draw(aws, random.Random(1))) == 1
 
 
@@ -52,7 +54,7 @@ def test_zone_and_tags_narrow_the_question(aws: Aws, stub: Stubber) -> None:
         {"Name": "tag:Tier", "Values": ["web"]},
         {"Name": "availability-zone", "Values": ["us-east-1a"]},
     ]
-    stub.add_response("describe_instances", _answer(2), {"Filters": filters})
+    stub.add_response("describe_instances", _answer(2), {"Filters": filters, "MaxResults": 1000})
     selection = Selection(tags={"Tier": "web"}, zone="us-east-1a", count=2)
     assert len(selection.draw(aws, random.Random(1))) == 2
 

@@ -220,7 +220,7 @@ class Engine:
         now = live if isinstance(live, Live) else Live(None)
         for call in change.calls(now):
             self._aws.send(call)
-        self._journal.mark([entry], State.APPLIED)
+        self._journal.applied(entry)
         self._record(
             "change.applied",
             change=entry.id,

@@ -285,6 +285,14 @@ class Journal:
         """Record where changes stand now."""
         self.record([replace(entry, state=state, detail=detail) for entry in entries])
 
+    def applied(self, entry: Entry) -> None:
+        """Record that AWS has accepted a change, unless somebody has undone it since."""
+        with self._lock, self._translated(), self._db:
+            self._db.execute(
+                "UPDATE changes SET state = ? WHERE id = ? AND state = ?",
+                (State.APPLIED, entry.id, State.INTENDED),
+            )
+
     def record(self, entries: Sequence[Entry]) -> None:
         """Record state and detail of each entry, all in one transaction."""
         with self._lock, self._translated(), self._db:

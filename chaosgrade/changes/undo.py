@@ -50,16 +50,23 @@ def undo(entries: Iterable[Entry], journal: Journal | None, aws: Aws) -> list[Un
     """
     results: list[Undone] = []
     stuck: dict[int, Entry] = {}
+    held: dict[tuple[str, str], Entry] = {}
     ordered = sorted(entries, key=lambda entry: (entry.batch, entry.wave, entry.id), reverse=True)
     for (batch, _), step in itertools.groupby(ordered, key=lambda e: (e.batch, e.wave)):
-        if batch in stuck:
-            detail = f"is still needed: {stuck[batch].summary} is not undone"
-            undone = [Undone(entry, State.UNREVERTED, detail) for entry in step]
-        else:
-            undone = _undo_step(list(step), aws)
+        undone, free = [], []
+        for entry in step:
+            # What needs this one, or has changed the same setting later, goes first.
+            first = stuck.get(batch) or held.get((entry.kind, entry.address))
+            if first is None:
+                free.append(entry)
+            else:
+                detail = f"has to wait: {first.summary} is not undone"
+                undone.append(Undone(entry, State.UNREVERTED, detail))
+        undone += _undo_step(free, aws)
         for one in undone:
             if one.state == State.UNREVERTED:
                 stuck.setdefault(batch, one.entry)
+                held.setdefault((one.entry.kind, one.entry.address), one.entry)
         _record(undone, journal)
         results += undone
     return results

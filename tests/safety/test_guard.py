@@ -23,6 +23,7 @@ from chaosgrade.changes.target_registration import DEREGISTERED, TargetRegistrat
 from chaosgrade.clock import Clock
 from chaosgrade.errors import Refused
 from chaosgrade.policies.safety import Limit, Profile, Window, load_safety
+from tests.safety.figures import WHOLE
 from tests.safety.inventory import REGION, ZONE, Account, Inventory
 from tests.safety.wire import Sent, Wire, failing
 
@@ -213,6 +214,7 @@ def test_a_check_that_fails_refuses(
     refused(wire, "the blast radius cannot be decided", black_hole_zone, zone=ZONE)
 
 
+@pytest.mark.skipif(not WHOLE, reason="16 s of moto: make safety")
 def test_pages_are_counted_to_the_last(
     account: Account, wire: Wire, begin: Begin, aws: Aws
 ) -> None:
