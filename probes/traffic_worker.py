@@ -1,5 +1,6 @@
 """The traffic probe's side of its worker process: starts it, listens to it, ends it."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -105,7 +106,8 @@ class TrafficWorker:
                 self._exit = (1, str(error))
                 self._heard.set()
                 return
-            with process:
+            # Closing flushes: a "stop" that the worker did not live to read breaks the pipe again.
+            with contextlib.suppress(BrokenPipeError), process:
                 self._listen(process)
             errors.seek(0)
             lines = errors.read().decode(errors="replace").strip().splitlines()

@@ -154,6 +154,8 @@ def test_a_dead_worker_is_a_problem(serve: Servers, session: Session) -> None:
     observer.start()
     process = observer._worker._process
     assert process is not None
+    assert process.stdin is not None
+    process.stdin.write(b"\n")  # as a stop that comes too late: closing the pipe fails
     os.kill(process.pid, signal.SIGKILL)
     process.wait(timeout=5)
     observer.stop()
