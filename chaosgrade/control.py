@@ -24,6 +24,7 @@ from chaoslib.exceptions import InterruptExecution
 from chaoslib.types import Activity, Configuration, Experiment, Hypothesis, Journal, Secrets
 
 from chaosgrade import evidence, lifeline
+from chaosgrade.concealment import ConcealingFormatter, conceal_all, learn, learn_named
 from chaosgrade.errors import ChaosgradeError
 from chaosgrade.graded_run import GradedRun
 from chaosgrade.policies.grading import load_grading
@@ -55,6 +56,10 @@ def before_experiment_control(
     """Open the run. Nothing is observed or changed yet."""
     global _run, _phase  # noqa: PLW0603 - Chaos Toolkit runs one experiment per process
     _phase, _run = "before", None
+    learn(secrets)
+    learn_named(configuration or {})
+    for handler in logger.handlers:
+        handler.setFormatter(ConcealingFormatter(handler.formatter))
     stop = StopRequest()
     _signals.enter_context(stop.on_signals())
     if parent := os.environ.get("CHAOSGRADE_PARENT"):
@@ -97,6 +102,7 @@ def after_experiment_control(context: Experiment, state: Journal, **_: Any) -> N
     """Undo, close the evidence, and put the grade into the journal."""
     global _run
     run, _run = _run, None
+    state.update(conceal_all(dict(state)))  # Chaos Toolkit writes it to a file
     if run is None:
         return
     with _undisturbed():

@@ -31,6 +31,7 @@ from botocore.utils import (
     validate_region_name,
 )
 
+from chaosgrade.concealment import learn
 from chaosgrade.errors import UsageError
 
 # https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html and
@@ -171,6 +172,7 @@ class Identity:
             session.set_config_variable("region", self.region)
         if self.access_key is not None:
             session.set_credentials(*self.access_key)
+        session.register("before-sign", lambda **_: _learn(session))
         session.get_scoped_config()  # raises ProfileNotFound here, not at the first call
         return session
 
@@ -185,6 +187,16 @@ class _AssumedRole:
 
     def load(self) -> Any:
         return DeferredRefreshableCredentials(self._identity.renewed_role, self.METHOD)
+
+
+def _learn(session: Any) -> None:
+    """What is about to sign a call is not to be told."""
+    credentials = session.get_credentials()
+    if credentials is None:
+        return
+    # As they are held: asking for them would renew those that are about to expire once more.
+    held = {name.lstrip("_"): value for name, value in vars(credentials).items()}
+    learn([held.get("secret_key"), held.get("token")])
 
 
 def profile_of_environment() -> str | None:

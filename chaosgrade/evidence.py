@@ -1,9 +1,9 @@
 """Append-only records of a run: what happened, when, as observed.
 
 One JSON object a line: `{"seq": 7, "at": 1790000000.123456, "kind": "target_health", ...}`. Records
-are written before anything is concluded from them and never changed; every verdict, score and
-report is computed from them alone, so that anyone can compute it again. A torn last line, left by
-a killed process, is skipped by `read`.
+are written, without secrets, before anything is concluded from them, and never changed; every
+verdict, score and report is computed from them alone, so that anyone can compute it again. A torn
+last line, left by a killed process, is skipped by `read`.
 
 Kinds, with their fields (times are Unix seconds):
 
@@ -33,6 +33,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from chaosgrade.clock import Clock
+from chaosgrade.concealment import conceal
 
 type Json = bool | int | float | str | list[Any] | dict[str, Any] | None
 
@@ -76,7 +77,7 @@ class EvidenceLog:
         """Write one record and return it."""
         with self._lock:
             record = Record(self._seq, self._clock.now() if at is None else at, kind, data)
-            self._file.write(_dump(record) + "\n")
+            self._file.write(conceal(_dump(record)) + "\n")
             self._file.flush()
             self._seq += 1
         for listener in self._listeners:

@@ -4,6 +4,7 @@ The rules come from `policies/safety.yaml`. They are checked against live state 
 a whole, and again before each of its calls when that state is older than `FRESH_S`.
 """
 
+import math
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -16,7 +17,7 @@ from chaosgrade.clock import Clock
 from chaosgrade.errors import ChaosgradeError, Refused
 from chaosgrade.policies.safety import Profile
 
-FRESH_S = 2.0
+FRESH_S = 5.0
 """How old the live state may be against which a call is checked, in seconds."""
 
 _OURS = ("ec2:network-acl",)
@@ -43,8 +44,8 @@ class Guard:
         self._run = run
         self._clock = clock
         self._lock = threading.Lock()
-        self._batch: tuple[Change, ...] = ()
-        self._surveyed = float("-inf")
+        self._surveyed: tuple[tuple[Change, ...], float] = (), -math.inf
+        """What was checked, and when the state was read against which it was."""
 
     def check_lease(self, lease_s: float) -> None:
         """Let changes stay for so long, or raise.
@@ -94,38 +95,56 @@ class Guard:
             return
         self.check_place()
         with self._lock:
-            self._batch = tuple(changes)
-            self._survey()
+            self._survey(tuple(changes))
 
     def admit(self, change: Change) -> None:
         """Let one call of a transaction that has passed leave now, or raise.
+
+        Looks again in good time, in the thread of one caller, so that the others need not wait.
 
         Raises:
             Refused: something has changed since.
         """
         self.check_place()
-        with self._lock:
-            if not any(change is one for one in self._batch):
-                # Another transaction of this run has been checked since.
-                self._batch = (*self._batch, change)
-                self._surveyed = float("-inf")
-            if time.monotonic() - self._surveyed > FRESH_S:
-                self._survey()
+        age_s = self._age_s(change)
+        if age_s > FRESH_S:
+            with self._lock:
+                if self._age_s(change) > FRESH_S:
+                    known = any(change is one for one in self._batch)
+                    # Not known: another transaction of this run has been checked since.
+                    self._survey(self._batch if known else (*self._batch, change))
+        elif age_s > FRESH_S / 2 and self._lock.acquire(blocking=False):
+            try:
+                self._survey(self._batch)
+            finally:
+                self._lock.release()
 
-    def _survey(self) -> None:
+    def _age_s(self, change: Change) -> float:
+        """How old the state is against which a change was checked; infinite when it never was."""
+        batch, surveyed = self._surveyed
+        if not any(change is one for one in batch):
+            return math.inf
+        return time.monotonic() - surveyed
+
+    @property
+    def _batch(self) -> tuple[Change, ...]:
+        return self._surveyed[0]
+
+    def _survey(self, batch: tuple[Change, ...]) -> None:
+        began = time.monotonic()
         try:
-            self._look()
+            self._look(batch)
         except Refused:
             raise
         except ChaosgradeError as error:
             raise Refused(
                 f"the blast radius cannot be decided, so it is refused: {error}"
             ) from None
-        self._surveyed = time.monotonic()
+        self._surveyed = batch, began
 
-    def _look(self) -> None:
-        new = {r for r in (c.subject.resource for c in self._batch) if r.kind not in _OURS}
-        touched = new | {r for r in self._touched() if r.kind not in _OURS}
+    def _look(self, batch: Sequence[Change]) -> None:
+        new = {r for r in (c.subject.resource for c in batch) if r.kind not in _OURS}
+        touched = new | {r for r in self._touched(batch) if r.kind not in _OURS}
         zones = {r.zone for r in touched if r.zone}
         for kind in sorted({resource.kind for resource in touched}):
             of_kind = {r.id for r in touched if r.kind == kind}
@@ -214,7 +233,7 @@ class Guard:
                     f"min_healthy is {self._profile.min_healthy:.0%}: choose fewer"
                 )
 
-    def _touched(self) -> Iterable[Resource]:
+    def _touched(self, batch: Sequence[Change]) -> Iterable[Resource]:
         """What this run has struck, and what any run here has outstanding.
 
         Raises:
@@ -223,7 +242,7 @@ class Guard:
         """
         if self._journal is None:
             return
-        settings = {c.subject for c in self._batch if isinstance(c.subject, Setting)}
+        settings = {c.subject for c in batch if isinstance(c.subject, Setting)}
         runs = self._journal.runs()
         here = [row.place for row in runs if row.id == self._run]
         for row in runs:

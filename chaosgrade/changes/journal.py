@@ -20,6 +20,7 @@ from typing import Any
 
 from chaosgrade.aws import Environment
 from chaosgrade.changes.model import Change, address
+from chaosgrade.concealment import conceal
 from chaosgrade.errors import ChaosgradeError
 from chaosgrade.evidence import Json
 from chaosgrade.machine import Process, boot_id, uptime_s
@@ -298,7 +299,7 @@ class Journal:
         with self._lock, self._translated(), self._db:
             self._db.executemany(
                 "UPDATE changes SET state = ?, detail = ? WHERE id = ?",
-                [(entry.state, entry.detail, entry.id) for entry in entries],
+                [(entry.state, conceal(entry.detail), entry.id) for entry in entries],
             )
 
     def entries(self, run: str) -> list[Entry]:

@@ -2,11 +2,13 @@
 
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from chaosgrade.concealment import ConcealingStream
 from chaosgrade.errors import ChaosgradeError, Exit
 
 app = typer.Typer(
@@ -311,6 +313,8 @@ def _use(safety: Path | None) -> None:
 
 def main() -> None:
     """Run the command line; exits."""
+    sys.stdout = ConcealingStream(sys.stdout)
+    sys.stderr = ConcealingStream(sys.stderr)
     try:
         code = app(standalone_mode=False)
     except _ClickException as error:
@@ -327,7 +331,7 @@ def main() -> None:
         sys.stderr.close()
     except Exception as error:
         if os.environ.get("CHAOSGRADE_TRACEBACK"):
-            raise
+            traceback.print_exc()
         _say(
             f"internal error, {type(error).__name__}: {error}; "
             "please report it with what CHAOSGRADE_TRACEBACK=1 shows"
