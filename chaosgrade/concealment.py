@@ -101,7 +101,10 @@ class ConcealingFormatter(logging.Formatter):
 @lru_cache(maxsize=8)
 def _pattern(secrets: frozenset[str]) -> re.Pattern[str] | None:
     long = [secret for secret in secrets if len(secret) >= SHORTEST]
-    forms = {form for secret in long for form in (secret, json.dumps(secret)[1:-1])}
+    # As it is, as one line of an error, and as Python and JSON quote it.
+    forms = {form for secret in long for form in (secret, " ".join(secret.split()))}
+    forms |= {repr(form)[1:-1] for form in forms}
+    forms |= {json.dumps(form)[1:-1] for form in forms}
     # The longest first: one secret may begin another.
     ordered = sorted(forms, key=len, reverse=True)
     return re.compile("|".join(map(re.escape, ordered))) if ordered else None

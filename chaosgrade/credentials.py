@@ -172,7 +172,7 @@ class Identity:
             session.set_config_variable("region", self.region)
         if self.access_key is not None:
             session.set_credentials(*self.access_key)
-        session.register("before-sign", lambda **_: _learn(session))
+        session.register("before-send", lambda **_: _learn(session))
         session.get_scoped_config()  # raises ProfileNotFound here, not at the first call
         return session
 
@@ -190,7 +190,7 @@ class _AssumedRole:
 
 
 def _learn(session: Any) -> None:
-    """What is about to sign a call is not to be told."""
+    """What has just signed a call is not to be told."""
     credentials = session.get_credentials()
     if credentials is None:
         return

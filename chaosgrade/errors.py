@@ -6,6 +6,8 @@ line prints `str(error)` and exits with `error.exit_code`; nothing else turns er
 
 from enum import IntEnum
 
+from chaosgrade.concealment import conceal
+
 
 class Exit(IntEnum):
     """Exit codes of every command."""
@@ -19,9 +21,12 @@ class Exit(IntEnum):
 
 
 class ChaosgradeError(Exception):
-    """A failure with a remedy. The message is one line."""
+    """A failure with a remedy. The message is one line, without secrets."""
 
     exit_code = Exit.USAGE
+
+    def __init__(self, message: str) -> None:
+        super().__init__(conceal(message))
 
 
 class UsageError(ChaosgradeError):

@@ -22,7 +22,6 @@ from chaosgrade.changes.model import Change
 from chaosgrade.changes.undo import Undone
 from chaosgrade.changing import Changing
 from chaosgrade.clock import Clock
-from chaosgrade.concealment import conceal
 from chaosgrade.errors import ChaosgradeError
 from chaosgrade.evidence import EvidenceLog
 from chaosgrade.policies.safety import load_safety
@@ -128,8 +127,8 @@ def activity(configuration: Mapping[str, Any] | None = None) -> Iterator[Session
             session.evidence.append(
                 "problem", source="activity", detail=str(error), exit_code=int(error.exit_code)
             )
-            raise InterruptExecution(conceal(str(error))) from error
-        raise ActivityFailed(conceal(str(error))) from error
+            raise InterruptExecution(str(error)) from error
+        raise ActivityFailed(str(error)) from error
 
 
 def _own_session(configuration: Mapping[str, Any] | None) -> Session:

@@ -75,11 +75,11 @@ class Emulator:
 
 
 @contextmanager
-def emulator() -> Iterator[Emulator]:
+def emulator(make: type[Emulator] = Emulator) -> Iterator[Emulator]:
     """One that serves on loopback in the block."""
     for name in ("werkzeug", "moto"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    world = Emulator()
+    world = make()
     server = make_server("127.0.0.1", 0, world, threaded=True, request_handler=_Handler)
     world.url = f"http://127.0.0.1:{server.server_port}"
     threading.Thread(target=server.serve_forever, daemon=True).start()
