@@ -361,7 +361,8 @@ class Journal:
     def _unusable(self, error: Exception) -> JournalError:
         return JournalError(
             f"the undo journal {self.path} cannot be used: {error}; make room or rights there, "
-            "or set CHAOSGRADE_STATE_DIR to a folder that can be written"
+            "or set CHAOSGRADE_STATE_DIR to a folder that can be written, with a copy of the "
+            "journal if it holds what is to be undone"
         )
 
 

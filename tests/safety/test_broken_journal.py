@@ -1,8 +1,11 @@
 """A journal that is torn, damaged, full or lost: no new fault, and what was done is undone."""
 
+import json
 import random
 import shutil
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -81,30 +84,48 @@ def test_a_damaged_journal_is_refused_or_right(tmp_path: Path, file: str, damage
         assert "CHAOSGRADE_STATE_DIR" in message or "--from-aws" in message
 
 
-def full(journal: Journal) -> None:
-    """From now on nothing can be written, as on a full disk."""
-    (pages,) = journal._db.execute("PRAGMA page_count").fetchone()
-    journal._db.execute(f"PRAGMA max_page_count = {pages}")
-    with sqlite3.connect(journal.path) as db:
-        db.execute(
-            "CREATE TRIGGER full BEFORE UPDATE ON changes BEGIN SELECT RAISE(ABORT, 'full'); END"
-        )
+def failing_disk(what: str, when: str, folder: Path) -> dict[str, Any]:
+    """What became of a run whose journal is on a disk that really fails."""
+    namespace = ["unshare", "--user", "--map-root-user", "--mount"]
+    if subprocess.run([*namespace, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine allows no mount namespaces: no disk can be made to fail")
+    done = subprocess.run(
+        [*namespace, sys.executable, "-m", "tests.safety.failing_disk", what, when, folder],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
 
 
-def test_a_disk_that_fills_up_after_the_intent_does_not_keep_from_undoing(tmp_path: Path) -> None:
-    """What the journal goes on to call outstanding is found to be as before."""
-    journal = opened(tmp_path)
-    aws = FakeAws({"a": 1})
-    run = engine(aws, journal)
-    run.apply([Change(Dial("a"), 2)])
-    full(journal)
-    assert [one.state for one in run.undo()] == [State.UNDONE]
-    assert aws.dials == {"a": 1}
-    with sqlite3.connect(journal.path) as db:
-        db.execute("DROP TRIGGER full")
-    calls = len(aws.sent)
-    assert [one.state for one in run.undo()] == [State.UNDONE]
-    assert len(aws.sent) == calls
+@pytest.mark.parametrize("what", ["full", "read-only"])
+def test_no_fault_without_room_for_its_intent(tmp_path: Path, what: str) -> None:
+    """A disk that takes no intent: one line that names the file, zero calls."""
+    told = failing_disk(what, "before", tmp_path)
+    assert told["sent"] == 0
+    assert str(tmp_path) in told["refused"]
+    assert "\n" not in told["refused"]
+
+
+def test_a_disk_that_fills_up_in_mid_run_does_not_keep_from_undoing(tmp_path: Path) -> None:
+    """No further fault; what the journal goes on to call outstanding is found to be as before."""
+    told = failing_disk("full", "during", tmp_path)
+    assert told["sent"] == 1
+    assert str(tmp_path) in told["refused"]
+    assert told["undone"] == ["undone"]
+    assert told["dials"] == {"a": 1, "b": 1}
+    assert (told["again"], told["sent_again"], told["outstanding"]) == (["undone"], 0, 0)
+
+
+@pytest.mark.parametrize("what", ["full", "read-only"])
+def test_what_is_outstanding_is_known_when_the_disk_has_failed_since(
+    tmp_path: Path, what: str
+) -> None:
+    """Either the journal can be read, or it says in one line what to do first."""
+    told = failing_disk(what, "after", tmp_path)
+    assert told.get("outstanding") == 1 or (
+        str(tmp_path) in told["refused"] and "a copy of the journal" in told["refused"]
+    )
 
 
 def test_a_journal_that_breaks_in_mid_run_is_undone_from_memory(tmp_path: Path) -> None:
