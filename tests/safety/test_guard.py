@@ -114,6 +114,44 @@ def test_each_rule_refuses_with_its_number(
     refused(wire, says, terminate_instances, group="group-0", zone=zone, count=count)
 
 
+@pytest.mark.parametrize("zone", [ZONE, "us-east-1b"])
+def test_a_cut_subnet_takes_its_instances_with_it(
+    wire: Wire, inventory: Inventory, begin: Begin, zone: str
+) -> None:
+    """A group loses what runs in the zone, though no instance is named; moto puts both in one."""
+    begin(min_healthy=1.0)
+    if zone == ZONE:
+        says = "0 of 2 in group-0 would stay healthy, min_healthy is 100%"
+        refused(wire, says, black_hole_zone, zone=zone)
+    else:
+        assert black_hole_zone(zone)
+
+
+@pytest.mark.parametrize("count", [3, 4])
+def test_targets_left_in_their_group_are_counted(
+    wire: Wire, inventory: Inventory, begin: Begin, count: int
+) -> None:
+    """A balancer keeps the healthy targets that the rule asks for."""
+    begin(min_healthy=0.5)
+    if count == 3:
+        assert len(deregister_targets("web", count=3)) == 3
+    else:
+        says = "2 of 6 in web would stay healthy, min_healthy is 50%"
+        refused(wire, says, deregister_targets, target_group="web", count=4)
+
+
+def test_an_unhealthy_target_is_no_capacity(
+    account: Account, wire: Wire, inventory: Inventory, begin: Begin
+) -> None:
+    """What does not serve now can neither be lost nor left."""
+    with wire.paused():
+        account.ec2.stop_instances(InstanceIds=[inventory.instances["us-east-1b"][0]])
+    begin(min_healthy=0.5)
+    chosen = list(inventory.instances[ZONE][:3])
+    says = "2 of 6 in web would stay healthy"
+    refused(wire, says, deregister_targets, target_group="web", targets=chosen)
+
+
 def test_two_zones_are_not_touched_at_once(wire: Wire, inventory: Inventory, begin: Begin) -> None:
     """By two actions of one run either."""
     begin(untouched_zones=0, limits={"ec2:subnet": Limit(9)})
