@@ -28,6 +28,9 @@ from chaosgrade.errors import AwsError
 PARALLELISM = 16
 """Calls that may be under way at once; the connection pool has this size."""
 
+ROLE_SESSION = "ChaosGrade"
+"""What CloudTrail calls the session of a role, unless the configuration says otherwise."""
+
 # InvalidTarget: a target that was registered before is no instance any more.
 _GONE = ("NotFound", "InvalidInstanceId", "InvalidTarget", "NoSuch")
 
@@ -124,7 +127,7 @@ class Aws:
     Attributes:
         profile: the named profile, from the argument or from `AWS_PROFILE`; None when neither
             decides.
-        role_arn: the role that is assumed, or None.
+        role_arn, role_session_name: the role that is assumed, or None, and its session.
 
     Raises:
         UsageError: no Region or no such profile, or a malformed Region, endpoint or role.
@@ -138,11 +141,12 @@ class Aws:
         endpoint_url: str | None = None,
         access_key: tuple[str, str] | None = None,
         role_arn: str | None = None,
-        role_session_name: str = "ChaosGrade",
+        role_session_name: str = ROLE_SESSION,
     ) -> None:
         self.endpoint_url = endpoint_url or os.environ.get("AWS_ENDPOINT_URL")
         self.profile = profile or (None if access_key else profile_of_environment())
         self.role_arn = role_arn
+        self.role_session_name = role_session_name
         identity = Identity(
             region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
             profile,

@@ -77,6 +77,7 @@ class Changing:
                 endpoint=aws.endpoint_url,
                 profile=aws.profile,
                 role=aws.role_arn,
+                role_session=aws.role_session_name,
                 started=clock.now(),
             )
             self._watchdog = watchdog.start(run, self.journal_path)

@@ -16,7 +16,7 @@ from typing import Any
 
 from chaoslib.exceptions import ActivityFailed, InterruptExecution
 
-from chaosgrade.aws import Aws
+from chaosgrade.aws import ROLE_SESSION, Aws
 from chaosgrade.changes.engine import Applied, Engine, Executor
 from chaosgrade.changes.model import Change
 from chaosgrade.changes.undo import Undone
@@ -72,7 +72,7 @@ def connect(
     profile: str | None,
     endpoint_url: str | None,
     role_arn: str | None = None,
-    role_session_name: str = "ChaosGrade",
+    role_session_name: str = ROLE_SESSION,
 ) -> Aws:
     """One `Aws` for each place and identity of this process; the arguments are those of `Aws`.
 
@@ -108,7 +108,7 @@ def aws_of(configuration: Mapping[str, Any] | None) -> Aws:
         configuration.get("aws_profile_name") or None,
         os.environ.get("AWS_ENDPOINT_URL"),
         configuration.get("aws_assume_role_arn") or None,
-        configuration.get("aws_assume_role_session_name") or "ChaosGrade",
+        configuration.get("aws_assume_role_session_name") or ROLE_SESSION,
     )
 
 

@@ -19,8 +19,9 @@ from chaosgrade.changes.undo import Undone
 POLL_S = 0.5
 """Between two looks: a fault outlives its lease, or its run, by this and the undo itself."""
 
-GIVE_UP_S = 900.0
-"""After the run's end, undo is tried again for this long; then it is left to `recover`."""
+GIVE_UP_S = {"aws": 6 * 3600.0, "localstack": 900.0, "stage": 900.0}
+"""After the run's end, undo is tried again for this long; then it is left to `recover`. On AWS an
+outage of the API, or expired credentials that somebody renews in the morning, take hours."""
 
 
 def start(run: str, journal: Path) -> "subprocess.Popen[bytes]":
@@ -58,7 +59,7 @@ def watch(run: str, journal: Journal) -> None:
             _say(run, undone)
             failed = any(one.state == State.UNREVERTED for one in undone)
             pause = min(60.0, pause * 2) if failed else POLL_S
-        if dead_since is not None and time.monotonic() - dead_since > GIVE_UP_S:
+        if dead_since is not None and time.monotonic() - dead_since > GIVE_UP_S[row.environment]:
             return
         time.sleep(pause)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from chaosgrade.aws import Call, Environment, ResourceGone
+from chaosgrade.aws import ROLE_SESSION, Call, Environment, ResourceGone
 from chaosgrade.changes.guard import Guard
 from chaosgrade.changes.journal import Journal
 from chaosgrade.changes.model import Effect, Live, Resource
@@ -29,6 +29,7 @@ class FakeAws:
     endpoint_url: str = "http://127.0.0.1:1"
     profile: str | None = None
     role_arn: str | None = None
+    role_session_name: str = ROLE_SESSION
     reads: list[str] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 

@@ -16,7 +16,7 @@ from chaosgrade.changes import registry
 from chaosgrade.changes.engine import Engine
 from chaosgrade.changes.journal import Journal, RunRow, State
 from chaosgrade.changes.model import Change
-from chaosgrade.changes.recovery import OpenRun, by_hand, open_runs, recover
+from chaosgrade.changes.recovery import OpenRun, by_hand, open_runs, reach_run, recover
 from chaosgrade.clock import Clock
 from chaosgrade.errors import AwsError
 from chaosgrade.machine import Process, uptime_s
@@ -42,6 +42,20 @@ def broken(journal: Journal, aws: FakeAws, *changes: Change, run: str = "r1") ->
     engine.apply(changes)
     (found,) = [r for r in open_runs(journal) if r.row.id == run]
     return replace(found, alive=False)
+
+
+def test_a_recovery_assumes_the_role_as_the_run_did(journal: Journal) -> None:
+    """A role's trust may depend on what its session is called."""
+    role = "arn:aws:iam::123456789012:role/chaos"
+    place = replace(STAGE, kind="aws")
+    for run, session in (("r1", "Friday"), ("r2", "")):
+        journal.open_run(
+            run, experiment="e", environment=place, endpoint=None, started=1.0, role=role,
+            role_session=session,
+        )  # fmt: skip
+    reached = [reach_run(row) for row in journal.runs()]
+    assert [aws.role_arn for aws in reached] == [role, role]
+    assert [aws.role_session_name for aws in reached] == ["Friday", "ChaosGrade"]
 
 
 def reach(aws: FakeAws) -> Callable[[RunRow], Aws]:

@@ -25,7 +25,7 @@ from chaosgrade.errors import ChaosgradeError
 from chaosgrade.evidence import Json
 from chaosgrade.machine import Process, boot_id, uptime_s
 
-_VERSION = 3
+_VERSION = 4
 _SCHEMA = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE runs (
@@ -37,6 +37,7 @@ CREATE TABLE runs (
   region TEXT NOT NULL,
   profile TEXT,                -- the AWS profile that was used; NULL: the SDK's default
   role TEXT,                   -- the role that was assumed; NULL: none
+  role_session TEXT NOT NULL,  -- what its session is called
   pid INTEGER NOT NULL,
   began INTEGER NOT NULL,      -- clock ticks from the machine's start to the process's
   boot TEXT NOT NULL,          -- which start of the machine
@@ -126,6 +127,7 @@ class RunRow:
         environment: "stage", "localstack" or "aws".
         endpoint: None for AWS itself.
         profile, role: whose credentials were used; None for the SDK's default, and for no role.
+        role_session: what the role's session is called: its trust may depend on it.
         process: the one that makes the changes.
         started: Unix seconds.
     """
@@ -138,6 +140,7 @@ class RunRow:
     region: str
     profile: str | None
     role: str | None
+    role_session: str
     process: Process
     started: float
 
@@ -213,12 +216,13 @@ class Journal:
         started: float,
         profile: str | None = None,
         role: str | None = None,
+        role_session: str = "",
     ) -> None:
         """Record that this process is about to change things, and where."""
         process = Process.this()
         with self._lock, self._translated(), self._db:
             self._db.execute(
-                "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     run,
                     experiment,
@@ -228,6 +232,7 @@ class Journal:
                     environment.region,
                     profile,
                     role,
+                    role_session,
                     process.pid,
                     process.began,
                     process.boot,
@@ -320,10 +325,10 @@ class Journal:
         with self._lock, self._translated():
             rows = self._db.execute(
                 "SELECT id, experiment, environment, endpoint, account, region, profile, role,"
-                " pid, began, boot, started FROM runs ORDER BY started"
+                " role_session, pid, began, boot, started FROM runs ORDER BY started"
             ).fetchall()
         return [
-            RunRow(*row[:8], process=Process(*row[8:11]), started=row[11])  # type: ignore[misc]  # eight columns
+            RunRow(*row[:9], process=Process(*row[9:12]), started=row[12])  # type: ignore[misc]  # nine columns
             for row in rows
         ]
 

@@ -7,7 +7,7 @@ processes at once: one of them works, the others find nothing left to do.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from chaosgrade.aws import Aws, Environment
+from chaosgrade.aws import ROLE_SESSION, Aws, Environment
 from chaosgrade.changes import registry
 from chaosgrade.changes.journal import Entry, Journal, RunRow, State
 from chaosgrade.changes.model import Live
@@ -112,6 +112,7 @@ def reach_run(row: RunRow) -> Aws:
         region=row.region,
         profile=row.profile,
         role_arn=row.role,
+        role_session_name=row.role_session or ROLE_SESSION,
         endpoint_url=row.endpoint,
         # An emulator takes any key; the variables of the run's own shell are gone.
         access_key=("stage", "stage") if emulated else None,
