@@ -4,15 +4,19 @@ import itertools
 import os
 import random
 import socket
+from ipaddress import IPv4Address, IPv4Network
 
 from chaosgrade.errors import UsageError
 
 _CLAIM_PORT = 61_517
 _FIRST_BLOCK, _LAST_BLOCK = 16, 250
+_SUBNET_BITS = 21
+"""31 subnets beside the stage's own services, of 2,000 addresses each."""
+_FIRST_HOST = 10
 
 
 class Addresses:
-    """Claims a random block 127.R.0.0/16 and gives out its addresses.
+    """Claims a random block 127.R.0.0/16 and gives out its addresses, by subnet.
 
     The claim is a bound socket: the kernel frees it however the stage ends.
 
@@ -35,16 +39,27 @@ class Addresses:
             break
         else:
             raise UsageError("no loopback block is free: too many stages run on this machine")
-        self._balancers = itertools.count(10)
-        self._instances: dict[str, itertools.count[int]] = {}
+        # The first is for what is in no subnet.
+        _, *free = IPv4Network(f"127.{block}.0.0/16").subnets(new_prefix=_SUBNET_BITS)
+        self._free = iter(free)
+        self._given: dict[str, itertools.count[int]] = {}
+        self.networks: dict[str, IPv4Network] = {}
+        """{subnet id: its network on the stage}, of subnets that have had an address."""
 
-    def for_balancer(self) -> str:
-        """The address of the next balancer."""
-        return f"127.{self.block}.0.{next(self._balancers)}"
+    def for_subnet(self, subnet: str) -> str:
+        """The next address in a subnet.
 
-    def for_instance(self, zone: str) -> str:
-        """The address of the next instance of a zone: 127.R.(number of the zone).n and on."""
-        number = ord(zone[-1]) - ord("a") + 1
-        count = next(self._instances.setdefault(zone, itertools.count(10)))
-        # 20 thirds of a block hold more instances than a machine has processes.
-        return f"127.{self.block}.{number + 20 * (count // 240)}.{10 + count % 240}"
+        Raises:
+            UsageError: more subnets than the stage has networks for.
+        """
+        if subnet not in self.networks:
+            network = next(self._free, None)
+            if network is None:
+                raise UsageError("the stage has networks for 31 subnets, the template uses more")
+            self.networks[subnet] = network
+            self._given[subnet] = itertools.count()
+        network = self.networks[subnet]
+        room = network.num_addresses - _FIRST_HOST - 1
+        # Addresses come round again when their first holders have long been gone.
+        number = _FIRST_HOST + next(self._given[subnet]) % room
+        return str(IPv4Address(int(network.network_address) + number))

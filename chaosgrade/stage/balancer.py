@@ -4,21 +4,25 @@ A process of its own, so that neither the control plane nor the load generator d
 Orders come as JSON lines on standard input, each the whole wanted state in AWS seconds:
 
     {"op": "configure", "time_scale",
-     "balancers": [{"name", "host", "port", "protocol", "target_group"}],
+     "balancers": [{"name", "port", "protocol", "target_group", "cross_zone",
+                    "nodes": [{"subnet", "zone", "host"}]}],
      "target_groups": [{"arn", "name", "health_check": {…}, "deregistration_delay_s",
                         "slow_start_s", "targets": [{"id", "host", "port", "zone"}]}]}
 
-Events go out on standard output:
+and the state of the network, in the words of `links.Links.of`. Events go out on standard output:
 
     {"event": "ready"}    {"event": "listening", "name", "host", "port"}
-    {"event": "error", "name", "detail"}    {"event": "drained", "target_group", "id", "port"}
-    {"event": "health", "target_group", "id", "port", "state", "reason", "description"}
+    {"event": "error", "name", "detail"}
+    {"event": "drained", "target_group", "node", "id", "port"}
+    {"event": "health", "target_group", "node", "id", "port", "state", "reason", "description"}
 
-Protocol HTTP is an application load balancer, TCP a network load balancer.
+Protocol HTTP is an application load balancer, TCP a network load balancer. It has a node in each of
+its zones, at an address of its own: nodes check and choose targets each for itself.
 """
 
 import asyncio
 import gc
+import os
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,6 +31,7 @@ from typing import Any
 from chaosgrade import lifeline
 from chaosgrade.stage import event_loop
 from chaosgrade.stage.lines import Events, LineBuffer
+from chaosgrade.stage.links import Links
 from chaosgrade.stage.proxy import Connection, Downstream
 from chaosgrade.stage.splice import Splice
 from chaosgrade.stage.target_groups import RegisteredTarget, TargetGroup
@@ -39,6 +44,8 @@ class _Route:
     name: str
     protocol: str
     target_group: str
+    zone: str | None
+    """Of the targets that it uses; None for all."""
 
 
 @dataclass(slots=True)
@@ -55,27 +62,51 @@ class Balancer:
 
     def __init__(self, events: Events) -> None:
         self._events = events
-        self._groups: dict[str, TargetGroup] = {}
+        self._groups: dict[tuple[str, str], TargetGroup] = {}
+        """As a node sees them: by ARN and the node's address."""
+        self._links = Links()
         self._doors: dict[tuple[str, int], _Door] = {}
 
     async def configure(self, order: Mapping[str, Any]) -> None:
         """Take over the wanted state; what has not changed goes on undisturbed."""
         scale = float(order["time_scale"])
-        groups = {fields["arn"]: fields for fields in order["target_groups"]}
-        for arn in self._groups.keys() - groups.keys():
-            self._groups.pop(arn).close()
-        for arn, fields in groups.items():
-            if arn not in self._groups:
-                self._groups[arn] = TargetGroup(arn, self._events)
-            self._groups[arn].configure(fields, scale)
+        groups = {
+            (fields["arn"], node["host"]): fields
+            for fields in order["target_groups"]
+            for balancer in order["balancers"]
+            if balancer["target_group"] == fields["arn"]
+            for node in balancer["nodes"]
+        }
+        for key in self._groups.keys() - groups.keys():
+            self._groups.pop(key).close()
+        for key, fields in groups.items():
+            if key not in self._groups:
+                self._groups[key] = TargetGroup(*key, self._events)
+            self._groups[key].configure(fields, scale)
         routes = {
-            (b["host"], int(b["port"])): _Route(b["name"], b["protocol"], b["target_group"])
+            (node["host"], int(b["port"])): _Route(
+                b["name"],
+                b["protocol"],
+                b["target_group"],
+                None if b["cross_zone"] else node["zone"],
+            )
             for b in order["balancers"]
+            for node in b["nodes"]
         }
         for address in self._doors.keys() - routes.keys():
             _close(self._doors.pop(address))
         for address, route in routes.items():
             await self._open(address, route)
+        if self._links.cut:
+            self._impose()
+
+    def connect(self, links: Links) -> None:
+        """Take over the state of the network."""
+        self._links = links
+        self._impose()
+
+    def _impose(self) -> None:
+        self._links.impose(os.getpid(), {port for _, port in self._doors})
 
     async def _open(self, address: tuple[str, int], route: _Route) -> None:
         host, port = address
@@ -84,7 +115,7 @@ class Balancer:
             door = _Door(route)
             try:
                 door.server = await asyncio.get_running_loop().create_server(
-                    lambda: self._enter(door), host, port, backlog=1024
+                    lambda: self._enter(address, door), host, port, backlog=1024
                 )
             except OSError as error:
                 self._events.emit("error", name=route.name, detail=error.strerror or str(error))
@@ -96,10 +127,10 @@ class Balancer:
         door.route = route
         self._events.emit("listening", name=route.name, host=host, port=port)
 
-    def _enter(self, door: _Door) -> asyncio.Protocol:
+    def _enter(self, address: tuple[str, int], door: _Door) -> asyncio.Protocol:
         def choose() -> RegisteredTarget | None:
-            group = self._groups.get(door.route.target_group)
-            return group.choose() if group else None
+            group = self._groups.get((door.route.target_group, address[0]))
+            return group.choose(door.route.zone) if group else None
 
         if door.route.protocol == "TCP":
             return Splice(choose, door.clients)
@@ -136,7 +167,10 @@ async def serve() -> None:
     buffer = LineBuffer()
     while chunk := await orders.read(1 << 16):
         for order in buffer.feed(chunk):
-            await balancer.configure(order)
+            if order["op"] == "links":
+                balancer.connect(Links.of(order))
+            else:
+                await balancer.configure(order)
 
 
 def main() -> None:

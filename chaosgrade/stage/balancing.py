@@ -24,6 +24,7 @@ _NOT_REGISTERED = TargetHealth(
 _INVALID_STATE = TargetHealth(
     "unused", "Target.InvalidState", "Target is in the stopped or terminated state"
 )
+_BAD_FIRST = ("unhealthy", "initial", "healthy")
 _NOT_IN_USE = TargetHealth(
     "unused",
     "Target.NotInUse",
@@ -51,9 +52,12 @@ class Balancing:
         self._gone_since = gone_since
         self._configured: Mapping[str, Any] = {"balancers": [], "target_groups": []}
         self._registered: set[Key] = set()
-        self._health: dict[Key, TargetHealth] = {}
-        self._draining: set[Key] = set()
-        self._listening: set[str] = set()
+        self._health: dict[Key, dict[str, TargetHealth]] = {}
+        """What each node has found, by the node's address."""
+        self._draining: dict[Key, frozenset[str]] = {}
+        """The nodes that still drain a target."""
+        self._listening: set[tuple[str, str]] = set()
+        self._unheard: frozenset[str] = frozenset()
         self.errors: list[str] = []
 
     def reconcile(
@@ -94,11 +98,17 @@ class Balancing:
             _keys(self._configured["target_groups"]),
             _keys(wanted["target_groups"]),  # type: ignore[arg-type]  # a list, said above
         )
-        known = {group["arn"] for group in groups}
-        self._draining = {key for key in self._draining | (former - present) if key[0] in known}
+        nodes = self._nodes
+        self._draining = {
+            key: left & nodes(wanted, key[0])
+            for key, left in (
+                *self._draining.items(),
+                *((key, nodes(self._configured, key[0])) for key in former - present),
+            )
+            if key not in present and left & nodes(wanted, key[0])
+        }
         for key in present - former:
-            self._draining.discard(key)
-            self._health[key] = _REGISTERING
+            self._health[key] = {}
         self._configured = wanted
         self._send(wanted)
 
@@ -106,13 +116,18 @@ class Balancing:
         """Take in what the balancer says; runs on another thread, so by single assignments."""
         match event["event"]:
             case "health":
-                self._health[_key(event)] = TargetHealth(
-                    event["state"], event["reason"], event["description"]
-                )
+                found = TargetHealth(event["state"], event["reason"], event["description"])
+                known = self._health.get(_key(event), {})
+                self._health[_key(event)] = {**known, event["node"]: found}
             case "drained":
-                self._draining.discard(_key(event))
+                key = _key(event)
+                left = self._draining.get(key, frozenset()) - {event["node"]}
+                if left:
+                    self._draining[key] = left
+                else:
+                    self._draining.pop(key, None)
             case "listening":
-                self._listening.add(event["name"])
+                self._listening.add((event["name"], event["host"]))
             case "error":
                 self.errors.append(
                     f"balancer {event['name']} cannot listen: {event['detail']}; "
@@ -128,11 +143,43 @@ class Balancing:
             return _INVALID_STATE
         if all(balancer["target_group"] != arn for balancer in self._configured["balancers"]):
             return _NOT_IN_USE
-        return self._health.get(key, _REGISTERING)
+        return self._worst(self._health.get(key, {}))
+
+    def unheard(self, nodes: Iterable[str]) -> None:
+        """From now on nodes at these addresses are cut off: nobody hears what they find."""
+        self._unheard = frozenset(nodes)
+
+    def node_healthy(self, arn: str, node: str, zone: str | None) -> bool:
+        """Whether a node has a healthy target to use: of one zone, or of all when it is None."""
+        targets = next(
+            (g["targets"] for g in self._configured["target_groups"] if g["arn"] == arn), ()
+        )
+        return any(
+            self._health.get((arn, t["id"], t["port"]), {}).get(node, _REGISTERING).state
+            == "healthy"
+            for t in targets
+            if zone in (None, t["zone"])
+        )
+
+    def _worst(self, found: Mapping[str, TargetHealth]) -> TargetHealth:
+        """What several nodes together say. Assumption: one that cannot reach a target is believed;
+        AWS documents that each node checks by itself, not what DescribeTargetHealth makes of it."""
+        heard = [health for node, health in found.items() if node not in self._unheard]
+        return min(heard, key=lambda health: _BAD_FIRST.index(health.state), default=_REGISTERING)
+
+    @staticmethod
+    def _nodes(order: Mapping[str, Any], arn: str) -> frozenset[str]:
+        """Addresses of the nodes that use a target group."""
+        return frozenset(
+            node["host"]
+            for balancer in order["balancers"]
+            if balancer["target_group"] == arn
+            for node in balancer["nodes"]
+        )
 
     def draining(self, arn: str) -> list[tuple[str, int]]:
         """(id, port) of the targets of a group that are being drained."""
-        gone = set(self._draining) - self._registered
+        gone = set(self._draining.copy()) - self._registered
         return sorted((target, port) for group, target, port in gone if group == arn)
 
     def drains(self, target: str) -> bool:
@@ -142,16 +189,23 @@ class Balancing:
     def refuses(self, arn: str, target: str) -> bool:
         """Whether a group has found a target unhealthy."""
         return any(
-            health.state == "unhealthy"
-            for (group, id_, _), health in self._health.copy().items()
+            self._worst(found).state == "unhealthy"
+            for (group, id_, _), found in self._health.copy().items()
             if (group, id_) == (arn, target)
         )
 
     def ready(self, now: float) -> bool:
         """Whether every listener is open and every registered target healthy."""
-        listening = {b["name"] for b in self._configured["balancers"]} <= self._listening
-        return listening and all(
-            self.target_health(*key, now).state == "healthy" for key in self._registered
+        doors = {(b["name"], n["host"]) for b in self._configured["balancers"] for n in b["nodes"]}
+        checked = [
+            (key, node)
+            for key in self._registered
+            for node in self._nodes(self._configured, key[0])
+        ]
+        return (
+            doors <= self._listening
+            and all(self.target_health(*key, now).state == "healthy" for key in self._registered)
+            and all(node in self._health.get(key, {}) for key, node in checked)
         )
 
     def _noticed_gone(self, target: str, now: float) -> bool:

@@ -45,12 +45,14 @@ class Check:
         )
 
 
-async def look(check: Check, host: str, port: int) -> Result:
-    """Check the target at `host`, whose traffic goes to `port`."""
+async def look(check: Check, host: str, port: int, source: str) -> Result:
+    """Check the target at `host`, whose traffic goes to `port`, from the address `source`."""
     writer: asyncio.StreamWriter | None = None
     try:
         async with asyncio.timeout(check.timeout_s):
-            reader, writer = await asyncio.open_connection(host, check.port or port)
+            reader, writer = await asyncio.open_connection(
+                host, check.port or port, local_addr=(source, 0)
+            )
             if check.protocol == "TCP":
                 return Result()
             writer.write(

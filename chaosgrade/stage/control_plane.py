@@ -12,11 +12,13 @@ from threading import RLock
 from typing import TYPE_CHECKING
 
 from chaosgrade.errors import UsageError
+from chaosgrade.stage import network_acls
 from chaosgrade.stage.addresses import Addresses
 from chaosgrade.stage.autoscaling import IN_SERVICE
 from chaosgrade.stage.balancing import Balancing
 from chaosgrade.stage.children import Child
 from chaosgrade.stage.group_reconciler import GroupReconciler
+from chaosgrade.stage.links import Links
 from chaosgrade.stage.ssm_documents import Invocation, invoke
 from chaosgrade.stage.template import Template
 from chaosgrade.stage.timing import ADDRESS_SILENT_S, AwsTime
@@ -47,6 +49,7 @@ class ControlPlane:
         self._left_at: dict[str, float] = {}
         self._silent: set[str] = set()
         self._errors_said = 0
+        self._network: tuple[tuple[network_acls.Subnet, ...], frozenset[int]] = ((), frozenset())
         self._up = False
         # Nothing follows from a process's start or end: the balancer finds out, as on AWS.
         self._hosts = Child("chaosgrade.stage.hosts", lambda event: None)
@@ -61,8 +64,7 @@ class ControlPlane:
         from chaosgrade.stage.moto_world import MotoWorld
 
         hooks = Hooks(
-            instance_address=self.addresses.for_instance,
-            balancer_address=self.addresses.for_balancer,
+            address=self.addresses.for_subnet,
             target_health=lambda arn, target, port: self._balancing.target_health(
                 arn, target, port, self._now()
             ),
@@ -90,7 +92,9 @@ class ControlPlane:
     @property
     def balancer_urls(self) -> dict[str, str]:
         """{name: URL} of every listener."""
-        return {b["name"]: f"http://{b['host']}:{b['port']}" for b in self.world.balancers()}
+        return {
+            b["name"]: f"http://{b['nodes'][0]['host']}:{b['port']}" for b in self.world.balancers()
+        }
 
     def ready(self) -> bool:
         """Whether every group is full, every target healthy, every listener open.
@@ -140,6 +144,7 @@ class ControlPlane:
     def follow(self) -> None:
         """Have processes and balancers follow the played AWS. Also called after each API call."""
         self._sync_hosts()
+        self._sync_links()
         self._balancing.reconcile(
             self.world.balancers(), self.world.target_groups(), self._place, self._now()
         )
@@ -172,6 +177,22 @@ class ControlPlane:
                 # Nobody can still be waiting for it: its silence need not be kept up.
                 self._silent.remove(host.id)
                 self._hosts.send({"op": "release", "instance": host.id})
+
+    def _sync_links(self) -> None:
+        """Have the kernel drop what network ACLs deny."""
+        networks = self.addresses.networks
+        doors = [(n, b["port"]) for b in self.world.balancers() for n in b["nodes"]]
+        ports = frozenset({_WEB_PORT, *(port for _, port in doors)})
+        state = (tuple(self.world.subnets(networks)), ports)
+        if state == self._network:
+            return
+        self._network = state
+        links = Links(dict(networks), frozenset(network_acls.cuts(*state)))
+        self._hosts.send(links.order())
+        self._balancer.send(links.order())
+        self._balancing.unheard(
+            node["host"] for node, port in doors if ("", node["subnet"], port) in links.cut
+        )
 
     def _launch(self, host: Host) -> None:
         self._running[host.id] = host

@@ -6,7 +6,7 @@ seconds:
 
     {"op": "launch", "instance", "host", "port", "workload", "boot_s", "environment"}
     {"op": "signal", "id", "instance", "process", "signal"}    {"op": "state", "id", "instance", "process"}
-    {"op": "terminate" | "stop" | "release", "instance"}
+    {"op": "terminate" | "stop" | "release", "instance"}    {"op": "links", …}, see links.Links.of
 
     {"event": "ready"}    {"event": "started", "instance", "pid"}
     {"event": "exited", "instance", "code"}    {"event": "terminated", "instance"}
@@ -28,6 +28,7 @@ from chaosgrade import lifeline
 from chaosgrade.stage import instance_process
 from chaosgrade.stage.fabric import Fabric, Loopback
 from chaosgrade.stage.lines import Events, LineBuffer
+from chaosgrade.stage.links import Links
 
 _ORDERS, _CHILDREN = "orders", "children"
 
@@ -58,6 +59,7 @@ class Hosts:
         self._fabric = fabric
         self._events = events
         self._instances: dict[str, _Instance] = {}
+        self._links = Links()
         self._selector = selectors.DefaultSelector()
         self._wakeup, wakeup_write = os.pipe()
         os.set_blocking(self._wakeup, False)
@@ -87,6 +89,11 @@ class Hosts:
                     self._listening(key.data, key.fd)
 
     def _obey(self, order: dict[str, Any]) -> None:
+        if order["op"] == "links":
+            self._links = Links.of(order)
+            for known in self._instances.values():
+                self._impose(known)
+            return
         name = order["instance"]
         match order["op"]:
             case "launch":
@@ -122,7 +129,14 @@ class Hosts:
         said = os.read(pipe, 1)
         self._forget_pipe(instance)
         if said:
+            if self._links.cut:
+                self._impose(instance)
             self._events.emit("started", instance=instance.name, pid=instance.pid)
+
+    def _impose(self, instance: _Instance) -> None:
+        """Have the network's state hold for its sockets."""
+        if instance.pid:
+            self._links.impose(instance.pid, {instance.port})
 
     def _forget_pipe(self, instance: _Instance) -> None:
         if instance.ready is not None:

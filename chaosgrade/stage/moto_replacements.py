@@ -22,6 +22,7 @@ from moto.autoscaling.models import (
 from moto.autoscaling.responses import AutoScalingResponse
 from moto.core.exceptions import JsonRESTError
 from moto.core.responses import ActionResult, EmptyResult
+from moto.ec2.exceptions import EC2ClientError, InvalidAssociationIdError
 from moto.ec2.models import EC2Backend
 from moto.ec2.models.instances import Instance
 from moto.elbv2.exceptions import InvalidTargetError
@@ -38,11 +39,12 @@ from chaosgrade.stage.world import ACCOUNT, Hooks
 def install(hooks: Hooks, world: MotoWorld) -> None:
     """Replace them, in this process, for good."""
     _instances(hooks, world)
+    _network_acls()
     _capacity()
     _health_and_history(hooks)
     _members(hooks, world)
     _standby(world)
-    _balancing(hooks)
+    _balancing(hooks, world)
     _commands(hooks)
 
 
@@ -67,6 +69,51 @@ def _instances(hooks: Hooks, world: MotoWorld) -> None:
         return reservation
 
     _replace(EC2Backend, "run_instances", run_instances)
+
+
+def _network_acls() -> None:
+    create = EC2Backend.create_network_acl
+
+    @functools.wraps(create)
+    def create_network_acl(backend: Any, *args: Any, **kwargs: Any) -> Any:
+        acl = create(backend, *args, **kwargs)
+        if not acl.default:
+            for egress in (True, False):  # the rule that AWS shows as "*"
+                backend.create_network_acl_entry(
+                    acl.id, 32767, "-1", "deny", egress, "0.0.0.0/0", None, None, None, None, None
+                )
+        return acl
+
+    replace = EC2Backend.replace_network_acl_association
+
+    @functools.wraps(replace)
+    def replace_network_acl_association(
+        backend: Any, association_id: str, network_acl_id: str
+    ) -> Any:
+        if all(association_id not in a._associations for a in backend.network_acls.values()):
+            raise InvalidAssociationIdError(association_id)
+        backend.get_network_acl(network_acl_id)  # raises before anything is changed
+        return replace(backend, association_id, network_acl_id)
+
+    delete = EC2Backend.delete_network_acl_entry
+
+    @functools.wraps(delete)
+    def delete_network_acl_entry(
+        backend: Any, network_acl_id: str, rule_number: Any, egress: Any
+    ) -> Any:
+        try:
+            return delete(backend, network_acl_id, rule_number, egress)
+        except StopIteration:
+            direction = "egress" if str(egress).lower() == "true" else "ingress"
+            raise EC2ClientError(
+                "InvalidNetworkAclEntry.NotFound",
+                f"The {direction} entry of the network ACL {network_acl_id!r} with rule number "
+                f"'{rule_number}' does not exist",
+            ) from None
+
+    _replace(EC2Backend, "create_network_acl", create_network_acl)
+    _replace(EC2Backend, "replace_network_acl_association", replace_network_acl_association)
+    _replace(EC2Backend, "delete_network_acl_entry", delete_network_acl_entry)
 
 
 # -- Auto Scaling: how many
@@ -269,13 +316,15 @@ def _state(backend: Any, instance: str, group_name: str | None = None) -> tuple[
 # -- Elastic Load Balancing
 
 
-def _balancing(hooks: Hooks) -> None:
+def _balancing(hooks: Hooks, world: MotoWorld) -> None:
     create = ELBv2Backend.create_load_balancer
 
     @functools.wraps(create)
     def create_load_balancer(backend: Any, *args: Any, **kwargs: Any) -> Any:
         balancer = create(backend, *args, **kwargs)
-        balancer.dns_name = hooks.balancer_address()
+        balancer.dns_name = world.nodes(balancer)[0]["host"]
+        if balancer.type == "application":  # its default, unlike a network load balancer's
+            balancer.attrs["load_balancing.cross_zone.enabled"] = "true"
         balancer.activate()
         return balancer
 

@@ -5,7 +5,8 @@ Only this file and the other moto_*.py know moto's insides; its minor version is
 
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from ipaddress import IPv4Network
 from typing import Any
 
 from moto.autoscaling.models import InstanceState
@@ -14,8 +15,23 @@ from moto.backends import get_backend
 from chaosgrade.errors import UsageError
 from chaosgrade.stage import autoscaling
 from chaosgrade.stage.autoscaling import IN_SERVICE, PENDING, TERMINATING
+from chaosgrade.stage.network_acls import Rule, Subnet
 from chaosgrade.stage.template import Template
 from chaosgrade.stage.world import ACCOUNT, Hooks, Host
+
+_CROSS_ZONE = "load_balancing.cross_zone.enabled"
+
+
+def _rule(entry: Any) -> Rule:
+    low, high = entry.port_range_from, entry.port_range_to
+    return Rule(
+        number=int(entry.rule_number),
+        egress=str(entry.egress).lower() == "true",
+        allow=entry.rule_action == "allow",
+        protocol=str(entry.protocol),
+        network=IPv4Network(entry.cidr_block, strict=False),
+        ports=None if low is None or high is None else (int(low), int(high)),
+    )
 
 
 class MotoWorld:
@@ -54,6 +70,18 @@ class MotoWorld:
         own = [s for s in subnets if str(s.default_for_az).lower() != "true"] or subnets
         return tuple(sorted({subnet.availability_zone for subnet in own}))
 
+    def subnets(self, ids: Iterable[str]) -> Iterator[Subnet]:
+        """Subnets with the rules of their network ACLs."""
+        acl_of = {
+            association.subnet_id: acl
+            for acl in self._ec2.network_acls.values()
+            for association in acl.associations
+        }
+        for id_ in ids:
+            subnet = self._ec2.get_subnet(id_)
+            rules = tuple(_rule(entry) for entry in acl_of[id_].entries if entry.cidr_block)
+            yield Subnet(id_, IPv4Network(subnet.cidr_block), rules)
+
     def hosts(self) -> Iterator[Host]:
         """All instances, the terminated ones included."""
         for reservation in self._ec2.reservations.values():
@@ -64,7 +92,7 @@ class MotoWorld:
         """One of moto's instances; it gets its address when it is first asked for."""
         nic = instance.nics[0]
         if not getattr(nic, "on_stage", False):
-            address = self._hooks.instance_address(instance.placement.zone)
+            address = self._hooks.address(instance.subnet_id)
             nic.private_ip_address = address
             nic.private_ip_addresses = [{"Primary": True, "PrivateIpAddress": address}]
             nic.on_stage = True
@@ -73,6 +101,7 @@ class MotoWorld:
             instance.id,
             instance.state,
             instance.placement.zone,
+            instance.subnet_id,
             nic.private_ip_address,
             self._boot_s(instance.id, tags.get("BootSeconds", "0")),
         )
@@ -232,17 +261,39 @@ class MotoWorld:
     def balancers(self) -> Iterator[dict[str, Any]]:
         """Listeners, as the balancer process takes them."""
         for balancer in self._elbv2.load_balancers.values():
+            nodes = self.nodes(balancer)
             for listener in balancer.listeners.values():
                 for action in listener.default_actions:
                     arns = self._elbv2._get_target_group_arns_from(action.data)
                     if action.type == "forward" and arns:
                         yield {
                             "name": balancer.name,
-                            "host": balancer.dns_name,
+                            "nodes": nodes,
+                            "cross_zone": self._crosses_zones(balancer, arns[0]),
                             "port": int(listener.port),
                             "protocol": "TCP" if balancer.type == "network" else "HTTP",
                             "target_group": arns[0],
                         }
+
+    def nodes(self, balancer: Any) -> list[dict[str, str]]:
+        """A balancer has a node in each of its subnets, which gets an address when first asked."""
+        nodes = balancer.__dict__.setdefault("stage_nodes", {})
+        for subnet in balancer.subnets:
+            if subnet.id not in nodes:
+                nodes[subnet.id] = {
+                    "subnet": subnet.id,
+                    "zone": subnet.availability_zone,
+                    "host": self._hooks.address(subnet.id),
+                }
+        return [nodes[subnet.id] for subnet in balancer.subnets]
+
+    def _crosses_zones(self, balancer: Any, target_group: str) -> bool:
+        """Whether nodes use targets of other zones: the target group says so, or the balancer."""
+        group = self._elbv2.target_groups[target_group]
+        own = group.attributes.get(_CROSS_ZONE, "use_load_balancer_configuration")
+        if own == "use_load_balancer_configuration":
+            own = balancer.attrs.get(_CROSS_ZONE)
+        return str(own).lower() == "true"
 
     def target_groups(self) -> Iterator[dict[str, Any]]:
         """Target groups with their registered targets, as the balancer takes them."""

@@ -48,6 +48,8 @@ class Target(Protocol):
 
     host: str
     port: int
+    source: str
+    """The address to connect from."""
     draining: bool
     idle: "list[Upstream]"
     """Connections that wait for a request."""
@@ -224,7 +226,9 @@ class Downstream(asyncio.Protocol):
         asked = False
         try:
             async with asyncio.timeout(self._timeouts.connect_s):
-                await self._loop.create_connection(lambda: upstream, target.host, target.port)
+                await self._loop.create_connection(
+                    lambda: upstream, target.host, target.port, local_addr=(target.source, 0)
+                )
             asked = self._ask(upstream)
             if not asked:
                 self._refuse(b"502 Bad Gateway")

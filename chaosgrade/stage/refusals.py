@@ -21,7 +21,7 @@ STORED = (
 
 _ALARMS = "it evaluates no metrics, alarms or schedules; call SetDesiredCapacity"
 _STACKS = "its stack is made when it starts; give the template to: chaosgrade stage up --template"
-_NETWORK = "its loopback fabric filters no packets"
+_NETWORK = "of the network it plays network ACLs"
 _SPOT = "it has no Spot capacity"
 _RULES = "its listeners have a default action only"
 
@@ -44,10 +44,8 @@ OPERATIONS: Mapping[str, Mapping[str, str]] = {
     "ec2": {
         **dict.fromkeys(
             (
-                "CreateNetworkAclEntry", "DeleteNetworkAclEntry", "ReplaceNetworkAclEntry",
-                "ReplaceNetworkAclAssociation", "RevokeSecurityGroupIngress",
-                "RevokeSecurityGroupEgress", "DeleteRoute", "ReplaceRoute",
-                "DisassociateRouteTable", "ReplaceRouteTableAssociation",
+                "RevokeSecurityGroupIngress", "RevokeSecurityGroupEgress", "DeleteRoute",
+                "ReplaceRoute", "DisassociateRouteTable", "ReplaceRouteTableAssociation",
             ),
             _NETWORK,
         ),

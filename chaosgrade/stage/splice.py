@@ -55,7 +55,7 @@ class Splice(asyncio.Protocol):
         try:
             async with asyncio.timeout(ELB_TIMEOUTS.connect_s):
                 await asyncio.get_running_loop().create_connection(
-                    lambda: peer, target.host, target.port
+                    lambda: peer, target.host, target.port, local_addr=(target.source, 0)
                 )
             self._peer, self._target = peer, target
         except (OSError, TimeoutError):

@@ -21,11 +21,20 @@ _LEAST_WEIGHT = 0.01
 
 @dataclass(slots=True, eq=False)
 class RegisteredTarget:
-    """One target: where it is, how it is, and the connections to it."""
+    """One target as a node sees it: where it is, how it is, and the connections to it.
+
+    Args:
+        id: as AWS calls it.
+        host, port: where it is.
+        zone: its Availability Zone; "" when it is not known.
+        source: the address that the node connects from.
+    """
 
     id: str
     host: str
     port: int
+    zone: str
+    source: str
     health: Health = field(default_factory=Health)
     draining: bool = False
     slow_since: float | None = None
@@ -48,15 +57,17 @@ class RegisteredTarget:
 
 
 class TargetGroup:
-    """Routes among its targets and checks them.
+    """Routes among its targets and checks them, as one node of a balancer does.
 
     Args:
         arn: its identity.
+        node: the node's address.
         events: where changes of health go.
     """
 
-    def __init__(self, arn: str, events: Events) -> None:
+    def __init__(self, arn: str, node: str, events: Events) -> None:
         self.arn = arn
+        self.node = node
         self._events = events
         self._loop = asyncio.get_running_loop()
         self._targets: dict[tuple[str, int], RegisteredTarget] = {}
@@ -69,13 +80,16 @@ class TargetGroup:
         self._check = Check.of(fields["health_check"], scale)
         self._slow_start_s = fields["slow_start_s"] / scale
         delay_s = fields["deregistration_delay_s"] / scale
-        wanted = {(target["id"], target["port"]): target["host"] for target in fields["targets"]}
+        wanted = {
+            (target["id"], target["port"]): (target["host"], target["zone"])
+            for target in fields["targets"]
+        }
         for key, target in list(self._targets.items()):
-            if wanted.get(key) != target.host:
+            if wanted.get(key) != (target.host, target.zone):
                 self._drain(self._targets.pop(key), delay_s)
-        for (id_, port), host in wanted.items():
+        for (id_, port), (host, zone) in wanted.items():
             if (id_, port) not in self._targets:
-                self._register(RegisteredTarget(id_, host, port))
+                self._register(RegisteredTarget(id_, host, port, zone, self.node))
 
     def close(self) -> None:
         """Let go of all targets at once: a group that is deleted waits for none."""
@@ -86,13 +100,16 @@ class TargetGroup:
             timer.cancel()
             self._drained(target)
 
-    def choose(self) -> RegisteredTarget | None:
+    def choose(self, zone: str | None = None) -> RegisteredTarget | None:
         """The target of the next request, by weighted round robin; None when none is registered.
 
         Healthy targets, or all of them when none is: the balancer fails open.
+
+        Args:
+            zone: use only targets of this zone; None for all.
         """
-        registered = self._targets.values()
-        pool = [t for t in registered if t.health.state == HEALTHY] or list(registered)
+        registered = [t for t in self._targets.values() if zone in (None, t.zone)]
+        pool = [t for t in registered if t.health.state == HEALTHY] or registered
         if not pool:
             return None
         total, chosen = 0.0, pool[0]
@@ -134,14 +151,20 @@ class TargetGroup:
             (other.id, other.port) != (target.id, target.port)
             for other in (*self._targets.values(), *self._draining)
         ):
-            self._events.emit("drained", target_group=self.arn, id=target.id, port=target.port)
+            self._events.emit(
+                "drained",
+                target_group=self.arn,
+                node=self.node,
+                id=target.id,
+                port=target.port,
+            )
 
     async def _watch(self, target: RegisteredTarget) -> None:
         due = self._loop.time()
         # The first check is at once; those of many targets are spread over the interval after it.
         wait_s = self._check.interval_s * health_checks.phase(target.id)
         while True:
-            result = await look(self._check, target.host, target.port)
+            result = await look(self._check, target.host, target.port, self.node)
             self._found(target, health_checks.after(
                 target.health, result,
                 healthy=self._check.healthy, unhealthy=self._check.unhealthy,
@@ -179,6 +202,7 @@ class TargetGroup:
         self._events.emit(
             "health",
             target_group=self.arn,
+            node=self.node,
             id=target.id,
             port=target.port,
             state=target.health.state,

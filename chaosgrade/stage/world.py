@@ -17,6 +17,7 @@ class Host:
     id: str
     state: str
     zone: str
+    subnet: str
     address: str
     boot_s: float
     """AWS seconds that it needs before its workload listens."""
@@ -50,8 +51,7 @@ class Hooks:
     """What moto's replaced methods ask the stage.
 
     Args:
-        instance_address: gives an address to an instance in a zone.
-        balancer_address: gives an address to a balancer.
+        address: gives out an address in a subnet.
         target_health: of (target group ARN, target id, port).
         draining: (id, port) of targets of a group that are being drained.
         command: runs (document, parameters, instance id).
@@ -62,8 +62,7 @@ class Hooks:
         now: AWS seconds since the stage began.
     """
 
-    instance_address: Callable[[str], str]
-    balancer_address: Callable[[], str]
+    address: Callable[[str], str]
     target_health: Callable[[str, str, int], TargetHealth]
     draining: Callable[[str], list[tuple[str, int]]]
     command: Callable[[str, Mapping[str, list[str]], str], Invocation]
