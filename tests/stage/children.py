@@ -227,11 +227,12 @@ def configure(
     balancer: Child, address: tuple[str, int], *groups: dict[str, Any], protocol: str = "HTTP",
     time_scale: float = 1.0,
 ) -> None:  # fmt: skip
-    """One balancer at `address` for the first of these groups."""
+    """One balancer with one node, at `address`, for the first of these groups."""
     host, port = address
     balancer.send(
         op="configure", time_scale=time_scale,
-        balancers=[{"name": "web", "host": host, "port": port, "protocol": protocol,
-                    "target_group": "tg"}],
+        balancers=[{"name": "web", "port": port, "protocol": protocol, "target_group": "tg",
+                    "cross_zone": True,
+                    "nodes": [{"subnet": "subnet-a", "zone": "us-east-1a", "host": host}]}],
         target_groups=list(groups),
     )  # fmt: skip

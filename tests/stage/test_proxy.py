@@ -21,6 +21,7 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 class _Target:
     host: str
     port: int
+    source: str = "127.0.0.1"
     draining: bool = False
     idle: list[Upstream] = field(default_factory=list)
     open: set[Connection] = field(default_factory=set)
