@@ -15,9 +15,7 @@ import json
 import logging
 import os
 import signal
-import threading
 from collections.abc import Iterator
-from types import FrameType
 from typing import Any
 
 from chaoslib.exceptions import InterruptExecution
@@ -30,7 +28,7 @@ from chaosgrade.graded_run import GradedRun
 from chaosgrade.policies.grading import load_grading
 from chaosgrade.report import write_reports
 from chaosgrade.score import grade, to_json
-from chaosgrade.stopping import SIGNALS, StopRequest
+from chaosgrade.stopping import StopRequest
 from chaosgrade.verdict import judge
 
 __all__ = [
@@ -100,30 +98,30 @@ def after_method_control(context: Experiment, **_: Any) -> None:
 
 def after_experiment_control(context: Experiment, state: Journal, **_: Any) -> None:
     """Undo, close the evidence, and put the grade into the journal."""
-    global _run
-    run, _run = _run, None
+    run = _run
+    if run is not None:
+        run.stop.begin_undo()
     state.update(conceal_all(dict(state)))  # Chaos Toolkit writes it to a file
     if run is None:
         return
-    with _undisturbed():
-        run.finish("halted" if run.stop.requested else _status(state))
-        trial = judge(evidence.read(run.evidence.path))
-        score = grade([trial], load_grading())
-        state["chaosgrade"] = {"run": run.id, "folder": str(run.place.folder), **to_json(score)}
-        if not run.place.managed:
-            journal = run.place.folder / "journal.json"
-            journal.write_text(json.dumps(state, default=str, indent=2), encoding="utf-8")
-            write_reports(run.place.folder, score, [trial])
-        logger.info("chaosgrade: evidence and reports are in %s", run.place.folder)
+    run.finish("halted" if run.stop.requested else _status(state))
+    trial = judge(evidence.read(run.evidence.path))
+    score = grade([trial], load_grading())
+    state["chaosgrade"] = {"run": run.id, "folder": str(run.place.folder), **to_json(score)}
+    if not run.place.managed:
+        journal = run.place.folder / "journal.json"
+        journal.write_text(json.dumps(state, default=str, indent=2), encoding="utf-8")
+        write_reports(run.place.folder, score, [trial])
+    logger.info("chaosgrade: evidence and reports are in %s", run.place.folder)
 
 
 def cleanup_control() -> None:
     """The last chance: a run that is still open here is undone."""
-    global _run
-    run, _run = _run, None
-    with _undisturbed():
-        if run is not None:
-            run.finish("aborted")
+    global _run  # noqa: PLW0603 - as above
+    if _run is not None:
+        _run.stop.begin_undo()
+        _run.finish("halted" if _run.stop.requested else "aborted")
+        _run = None
     _signals.close()
 
 
@@ -140,21 +138,3 @@ def _interrupting() -> Iterator[None]:
         yield
     except ChaosgradeError as error:
         raise InterruptExecution(str(error)) from error
-
-
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Let no signal that asks us to stop interrupt the undo."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    former = {number: signal.signal(number, _note) for number in SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
-
-
-def _note(number: int, frame: FrameType | None) -> None:
-    logger.warning("%s noted: undoing what was changed, please wait", signal.Signals(number).name)

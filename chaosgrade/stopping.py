@@ -6,6 +6,7 @@ on to break what it was told to leave alone. So the request is remembered as wel
 before each step and in every wait.
 """
 
+import logging
 import signal
 import threading
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from contextlib import contextmanager
 from types import FrameType
 
 from chaoslib.exceptions import InterruptExecution
+
+logger = logging.getLogger("chaostoolkit")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -23,12 +26,21 @@ class StopRequest:
     def __init__(self) -> None:
         self._event = threading.Event()
         self._reason = ""
+        self._undoing = False
 
     def request(self, reason: str) -> None:
         """Ask for a stop; the first reason is the one that is told."""
         if not self._event.is_set():
             self._reason = reason
             self._event.set()
+
+    def begin_undo(self) -> None:
+        """From now on no signal interrupts anything: what asks for an end is to wait for it.
+
+        One assignment, so that no second signal can come between. A killed parent alone can send
+        several: one for each of its threads that this process is handed on to (`prctl(2)`).
+        """
+        self._undoing = True
 
     @property
     def requested(self) -> bool:
@@ -75,6 +87,9 @@ class StopRequest:
         }
 
         def remember(number: int, frame: FrameType | None) -> None:
+            if self._undoing:
+                logger.warning("undoing what was changed, please wait")
+                return
             self.request(f"{signal.Signals(number).name} received")
             handler = former[signal.Signals(number)]
             if callable(handler):

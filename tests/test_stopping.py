@@ -55,3 +55,17 @@ def test_without_a_request_everything_goes_on() -> None:
     stop.check()
     stop.wait(0.001)
     assert not stop.requested
+
+
+def test_what_undoes_is_not_interrupted() -> None:
+    """However often it is told to stop."""
+    seen: list[int] = []
+    former = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+    try:
+        stop = StopRequest()
+        with stop.on_signals():
+            stop.begin_undo()
+            os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, former)
+    assert (seen, stop.requested) == ([], False)

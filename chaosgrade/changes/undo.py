@@ -21,8 +21,8 @@ RESTORE_TIMEOUT_S = 180.0
 """How long AWS may take until a restored setting reads back, in AWS seconds."""
 
 IN_FLIGHT_S = {"aws": 10.0, "localstack": 1.0, "stage": 1.0}
-"""How long a call that left a process which then died may take to have its effect: a setting that
-looks untouched is believed only after this."""
+"""How long a call may take to have its effect when nobody has waited for it, because who sent it
+died or was told to stop: a setting that looks untouched is believed only after this."""
 
 _CONFIRM_S = 0.5
 """Between the two looks that must agree before a resource counts as gone."""
@@ -120,8 +120,6 @@ def _look(
     """What the settings are, once calls under way have had their effect and AWS has settled."""
     kind = aws.environment.kind
     began = time.monotonic()
-    # Accepted changes have long had their effect; an intent may have left a moment ago.
-    in_flight = {settings[e.id] for e in entries if e.state == State.INTENDED}
     before = {settings[e.id]: e.before for e in entries}
     gone: set[Setting] = set()
 
@@ -134,7 +132,7 @@ def _look(
             return twice
         if not isinstance(reading, Live):
             return True
-        if setting in in_flight and reading.value == before[setting]:
+        if reading.value == before[setting]:
             return passed >= IN_FLIGHT_S[kind]
         return reading.settled
 
