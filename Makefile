@@ -8,14 +8,14 @@ gameday: $(STAMP) ## set up, run the default suite on the embedded stage, print 
 	.venv/bin/chaosgrade gameday
 
 test: $(STAMP) ## set up and run the tests
-	$(PYTHON) -m pytest -q
+	$(PYTHON) -m pytest -q -n auto --dist loadfile
 
 check: $(STAMP) ## format, lint, types, tests: as CI runs them
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy
 	$(PYTHON) -m pyright
-	$(PYTHON) -m pytest -q
+	$(PYTHON) -m pytest -q -n auto --dist loadfile
 
 format: $(STAMP)
 	$(PYTHON) -m ruff format .

@@ -142,15 +142,14 @@ def test_a_process_is_told_from_a_later_one_of_its_id() -> None:
 
 def test_a_zombie_is_dead() -> None:
     """It changes nothing any more, though its id is still taken."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.write(writer, f"{Process.this().began}".encode())
-        os._exit(0)
-    began = int(os.read(reader, 100))
-    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
-    assert not replace(Process.this(), pid=child, began=began).alive
-    os.waitpid(child, 0)
+    tell = "from chaosgrade.machine import Process; print(Process.this().began)"
+    child = subprocess.Popen([sys.executable, "-c", tell], stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    began = int(child.stdout.read())
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert not replace(Process.this(), pid=child.pid, began=began).alive
+    child.wait()
+    child.stdout.close()
 
 
 def test_a_lease_is_over_by_the_time_since_the_start_not_by_the_clock(journal: Journal) -> None:
