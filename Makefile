@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 STAMP := .venv/.ready
 
-.PHONY: gameday test check format setup lock matrix safety bench picture clean
+.PHONY: gameday test check format setup lock matrix safety mutation bench picture clean
 
 gameday: $(STAMP) ## set up, run the default suite on the embedded stage, print the grade
 	.venv/bin/chaosgrade gameday
@@ -27,6 +27,9 @@ matrix: $(STAMP) ## sound template and each flaw, five runs each: prints the tab
 safety: $(STAMP) ## every attack on the undo, tens of minutes: prints cases, left behind, false "completed"
 	SAFETY_WHOLE=1 CHAOSGRADE_SAFETY_EXAMPLES=400 $(PYTHON) -m pytest -q tests/safety
 
+mutation: $(STAMP) ## mutants of chaosgrade/changes; MUTANTS='chaosgrade.changes.guard.*' for some
+	sh scripts/mutation $(MUTANTS)
+
 bench: $(STAMP) ## every benchmark: prints figures beside their peers
 	$(PYTHON) benchmarks/traffic.py
 	$(PYTHON) benchmarks/stage.py
@@ -49,4 +52,4 @@ lock: ## resolve requirements.lock anew (universal: every platform, Python 3.12 
 	  --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
 
 clean:
-	rm -rf .venv .uv build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-mutation mutants .uv build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -6,6 +6,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,19 +16,24 @@ from typing import Any
 import pytest
 
 from chaosgrade import evidence
-from chaosgrade.changes import registry
-from chaosgrade.changes.engine import Engine, Planner
-from chaosgrade.changes.journal import Journal, JournalError, State
-from chaosgrade.changes.model import Change
+from chaosgrade.aws import Call, ResourceGone
+from chaosgrade.changes import registry, undo
+from chaosgrade.changes.engine import Applied, Engine, Planner
+from chaosgrade.changes.journal import Intent, Journal, JournalError, RunRow, State
+from chaosgrade.changes.model import Change, Effect, Live
 from chaosgrade.clock import Clock
 from chaosgrade.errors import AwsError, ChaosgradeError, Refused
 from chaosgrade.evidence import EvidenceLog
+from chaosgrade.machine import Process, uptime_s
 from tests.fake_aws import STAGE, Dial, FakeAws, Smash, guard, refuse, registered
+
+QUICK = replace(STAGE, time_scale=400.0)
 
 
 @pytest.fixture(autouse=True)
 def _fake_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "SETTINGS", registered(registry.SETTINGS))
+    monkeypatch.setitem(undo.IN_FLIGHT_S, "stage", 0.05)  # calls of the fake have their effect
 
 
 @pytest.fixture
@@ -195,7 +202,7 @@ def test_the_effect_is_looked_at_and_recorded(journal: Journal, tmp_path: Path) 
 
 def test_an_effect_that_never_shows_is_not_proven(journal: Journal) -> None:
     """A call that was accepted and did nothing is a fault that did not bite."""
-    aws = FakeAws({"a": 1})
+    aws = FakeAws({"a": 1}, environment=QUICK)
     aws.send = lambda call: {}  # type: ignore[method-assign]
     (applied,) = engine(aws, journal).apply([Change(Dial("a"), 2)])
     assert not applied.effect.proven
@@ -212,11 +219,293 @@ def test_a_strike_is_journalled_and_never_undone(journal: Journal) -> None:
     assert run.undo() == []
 
 
-def test_the_planner_sends_nothing(journal: Journal) -> None:
-    """Dry run is another executor."""
+def test_the_planner_sends_nothing() -> None:
+    """Dry run is another executor: what it was asked for is numbered, and not proven."""
     planner = Planner()
-    planner.apply([Change(Dial("a"), 2), Change(Smash("a"))])
-    assert [c.summary for c in planner.changes] == ["turn a to 2", "smash a"]
+    turn, smash, last = Change(Dial("a"), 2), Change(Smash("a")), Change(Dial("b"), 3)
+    planned = Effect(False, "planned only")
+    assert planner.apply([turn], [smash]) == [Applied(0, turn, planned), Applied(1, smash, planned)]
+    assert planner.apply([last]) == [Applied(2, last, planned)]
+    assert planner.changes == [turn, smash, last]
+    assert (planner.run, planner.started_at, planner.lease_until) == ("plan", None, 0.0)
+
+
+def test_each_wave_follows_the_effects_of_the_one_before(journal: Journal) -> None:
+    """Side by side within, one after the other between, undone in reverse."""
+    aws = FakeAws({"a": 1, "b": 1, "c": 1})
+    run = engine(aws, journal)
+    waves = [[Change(Dial("a"), 2)], [Change(Dial("b"), 2)], [Change(Dial("c"), 2)]]
+    applied = run.apply(*waves)
+    assert applied == [
+        Applied(number, change, Effect(True, "reads back as 2"))
+        for number, (change,) in enumerate(waves, start=1)
+    ]
+    assert [call.parameters["Dial"] for call in aws.sent] == ["a", "b", "c"]
+    run.undo()
+    assert [call.parameters["Dial"] for call in aws.sent[3:]] == ["c", "b", "a"]
+
+
+def test_a_wave_without_effect_ends_the_transaction(journal: Journal) -> None:
+    """What comes after would be built on nothing; what went before is undone."""
+    aws = FakeAws({"a": 1, "b": 1, "c": 1}, environment=QUICK)
+    turn = aws.send
+
+    def ignore_b(call: Call) -> dict[str, Any]:
+        return {} if call.parameters["Dial"] == "b" else turn(call)
+
+    aws.send = ignore_b  # type: ignore[method-assign]
+    waves = [[Change(Dial(name), 2)] for name in "abc"]
+    with pytest.raises(AwsError) as caught:
+        engine(aws, journal).apply(*waves)
+    assert (str(caught.value), caught.value.code) == ("turn b to 2: reads back as 1", "NoEffect")
+    assert [(e.state, e.detail) for e in journal.entries("r1")] == [
+        (State.UNDONE, "was never sent"),
+        (State.UNDONE, "was already as before: 1"),
+        (State.UNDONE, "is as before again: 1"),
+    ]
+    assert aws.dials == {"a": 1, "b": 1, "c": 1}
+
+
+def test_what_was_never_sent_needs_no_undo(journal: Journal) -> None:
+    """A strike of a later wave, above all, is on record as not made."""
+    aws = FakeAws({"a": 1, "b": 1}, before_send=refuse("AccessDenied"))
+    with pytest.raises(AwsError, match="AccessDenied"):
+        engine(aws, journal).apply([Change(Dial("a"), 2)], [Change(Smash("b"))])
+    strike = journal.entries("r1")[0]
+    assert (strike.state, strike.detail) == (State.UNDONE, "was never sent")
+
+
+def test_an_error_tells_what_is_left_of_its_own_transaction(journal: Journal) -> None:
+    """What an earlier one has changed stays until the run is over."""
+    aws = FakeAws({"a": 1, "b": 1})
+    run = engine(aws, journal)
+    run.apply([Change(Dial("a"), 2)])
+
+    def happen_and_fail(call: Any) -> None:
+        aws.dials["b"] = 2
+        raise AwsError("timed out", code="ReadTimeoutError")
+
+    aws.before_send = happen_and_fail
+    with pytest.raises(AwsError) as caught:
+        run.apply([Change(Dial("b"), 2)])
+    assert str(caught.value) == "timed out; 1 of 1 changes are not undone yet"
+    assert caught.value.code == "NotUndone"
+    assert aws.dials["a"] == 2
+
+
+def test_what_somebody_changes_just_before_a_call_is_left_alone(journal: Journal) -> None:
+    """Between the intent and the call of a later wave."""
+    aws = FakeAws({"a": 1, "b": 1})
+
+    def meddle(call: Call) -> None:
+        aws.dials["b"] = 7
+
+    aws.before_send = meddle
+    with pytest.raises(AwsError) as caught:
+        engine(aws, journal).apply([Change(Dial("a"), 2)], [Change(Dial("b"), 2)])
+    says = "turn b to 2: somebody else has changed it to 7 just now"
+    assert (str(caught.value), caught.value.code) == (says, "Conflict")
+    assert aws.dials == {"a": 1, "b": 7}
+
+
+def test_calls_get_what_the_look_before_them_found(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Handles that AWS gives anew with each change are of the live setting; a strike needs none."""
+    seen: list[Any] = []
+
+    def calls(self: Dial, value: Any, live: Live) -> tuple[Call, ...]:
+        seen.append((self.name, live))
+        return (Call("fake", "TurnDial", {"Dial": self.name, "Value": value}),)
+
+    monkeypatch.setattr(Dial, "calls", calls)
+    aws = FakeAws({"a": 1, "b": 5})
+    engine(aws, journal).apply([Change(Dial("a"), 2)], [Change(Dial("b"), 6)])
+    assert seen == [("a", Live(1)), ("b", Live(5))]
+
+
+def test_the_first_change_is_where_the_fault_starts(journal: Journal, tmp_path: Path) -> None:
+    """Once a run; every record says of what it is."""
+    aws = FakeAws({"a": 1, "b": 1})
+    with EvidenceLog(tmp_path / "evidence.jsonl", Clock()) as log:
+        run = engine(aws, journal, log)
+        assert run.started_at is None
+        run.apply([Change(Dial("a"), 2)])
+        started = run.started_at
+        assert started is not None
+        run.apply([Change(Smash("b"))])
+        assert run.started_at == started
+        run.undo()
+    made = {"type": "fake:dial", "resource": "a", "zone": "us-east-1a", "summary": "turn a to 2"}
+    struck = {"type": "fake:smash", "resource": "b", "zone": None, "summary": "smash b"}
+    assert [(r.kind, r.data) for r in evidence.read(tmp_path / "evidence.jsonl")] == [
+        ("fault.start", {}),
+        ("change.applied", {"change": 1, **made, "reversible": True}),
+        ("change.effect", {"change": 1, "proven": True, "detail": "reads back as 2"}),
+        ("change.applied", {"change": 2, **struck, "reversible": False}),
+        ("change.effect", {"change": 2, "proven": True, "detail": "b is smashed"}),
+        (
+            "change.undone",
+            {"change": 1, "summary": "turn a to 2", "outcome": "undone",
+             "detail": "is as before again: 1"},
+        ),
+    ]  # fmt: skip
+
+
+def test_a_strike_is_looked_at_until_it_shows(journal: Journal) -> None:
+    """Its effect may take a while; what is gone before shows nothing."""
+    aws = FakeAws({"a": 1, "b": 1}, environment=QUICK)
+    looks: list[str] = []
+
+    def late(name: str) -> None:
+        looks.append(name)
+        aws.dials["a"] = "smashed" if len(looks) > 2 else 1
+        if name == "b":
+            raise ResourceGone("no b", code="NotFound")
+
+    aws.before_read = late
+    (applied,) = engine(aws, journal).apply([Change(Smash("a"))])
+    assert applied.effect == Effect(True, "a is smashed")
+    assert looks == ["a"] * 3
+    other = Engine(aws, guard(aws), journal, "r1", Clock())  # type: ignore[arg-type]
+    (applied,) = other.apply([Change(Smash("b"))])
+    assert applied.effect == Effect(False, "gone before the effect was seen: no b")
+
+
+def test_a_setting_that_is_gone_after_its_call_is_not_proven(journal: Journal) -> None:
+    """Nothing is known of it."""
+    aws = FakeAws({"a": 1})
+    turn = aws.send
+
+    def and_lose(call: Call) -> dict[str, Any]:
+        answer = turn(call)
+        del aws.dials["a"]
+        return answer
+
+    aws.send = and_lose  # type: ignore[method-assign]
+    (applied,) = engine(aws, journal).apply([Change(Dial("a"), 2)])
+    assert applied.effect == Effect(False, "gone before the effect was seen: no dial a")
+
+
+@pytest.mark.parametrize("change", [Change(Dial("a"), 2), Change(Smash("a"))])
+def test_an_effect_is_not_waited_for_once_undo_has_begun(journal: Journal, change: Change) -> None:
+    """Whoever stops a run does not wait for minutes."""
+    aws = FakeAws({"a": 1}, environment=replace(STAGE, time_scale=1.0))
+    run = engine(aws, journal)
+
+    def stop(call: Call) -> dict[str, Any]:
+        threading.Thread(target=run.undo).start()
+        return {}
+
+    aws.send = stop  # type: ignore[method-assign]
+    began = time.monotonic()
+    (applied,) = run.apply([change])
+    assert not applied.effect.proven
+    assert time.monotonic() - began < 20
+
+
+def test_calls_that_wait_for_a_place_do_not_leave_after_one_has_failed(journal: Journal) -> None:
+    """Sixteen are under way at once; the rest is never sent, and all is undone."""
+    names = [f"d{n:02}" for n in range(40)]
+    aws = FakeAws(dict.fromkeys(names, 1))
+    tried: list[str] = []
+
+    def fail(call: Call) -> None:
+        if call.parameters["Value"] == 2:
+            tried.append(call.parameters["Dial"])
+            time.sleep(0.05)
+            raise AwsError("denied", code="AccessDenied")
+
+    aws.before_send = fail
+    with pytest.raises(AwsError, match="denied"):
+        engine(aws, journal).apply([Change(Dial(name), 2) for name in names])
+    assert len(tried) < 40
+    assert aws.dials == dict.fromkeys(names, 1)
+    assert {entry.state for entry in journal.entries("r1")} == {State.UNDONE}
+
+
+def test_the_lock_is_confirmed_for_the_lease_and_the_lease_runs_from_now(journal: Journal) -> None:
+    """Both are what an engine was given."""
+    confirmed: list[float] = []
+
+    class Lock:
+        def confirm(self, lease_s: float) -> None:
+            confirmed.append(lease_s)
+
+    aws = FakeAws({"a": 1})
+    clock = Clock(wall=5000.0, ticks=lambda: 0.0, monotonic=0.0)
+    run: Any = Engine(
+        aws, guard(aws, journal), journal, "r1", clock, lock=Lock(), lease_s=60.0,  # type: ignore[arg-type]
+    )  # fmt: skip
+    assert run.lease_until == 5060.0
+    run.apply([Change(Dial("a"), 2)])
+    assert confirmed == [60.0]
+    assert run.started_at == 5000.0
+    (entry,) = journal.entries("r1")
+    assert entry.lease_until == 5060.0
+    assert 50 < entry.lease_uptime - uptime_s() <= 60
+    aws = FakeAws({"a": 1})
+    with pytest.raises(Refused, match="up to 61 s, max_lease is 60 s"):
+        Engine(aws, guard(aws, max_lease_s=60.0), journal, "r1", clock, lease_s=61.0)  # type: ignore[arg-type]
+
+
+def test_an_undo_goes_by_memory_when_the_journal_is_lost(journal: Journal) -> None:
+    """Of every transaction."""
+    aws = FakeAws({"a": 1, "b": 1})
+    run = engine(aws, journal)
+    run.apply([Change(Dial("a"), 2)])
+    run.apply([Change(Dial("b"), 2)])
+    with sqlite3.connect(journal.path) as db:
+        db.execute("DROP TABLE changes")
+    assert [u.state for u in run.undo()] == [State.UNDONE] * 2
+    assert aws.dials == {"a": 1, "b": 1}
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("run", "'r2'"), ("batch", "7"), ("wave", "1"), ("kind", "'x'"), ("address", "'{}'"),
+     ("reversible", "0"), ("before", "'9'"), ("wanted", "'9'"), ("checksum", "1")],
+)  # fmt: skip
+def test_a_flipped_bit_is_noticed(journal: Journal, column: str, value: str) -> None:
+    """In whatever an undo relies on."""
+    journal.open_run("r2", experiment="e", environment=STAGE, endpoint=None, started=2.0)
+    engine(FakeAws({"a": 1}), journal).apply([Change(Dial("a"), 2)])
+    with sqlite3.connect(journal.path) as db:
+        db.execute(f"UPDATE changes SET {column} = {value}")
+    with pytest.raises(JournalError, match=r"damaged \(change 1 is not what was written\): undo"):
+        journal.entries("r2" if column == "run" else "r1")
+
+
+def test_a_run_is_on_record_as_it_was_opened(journal: Journal) -> None:
+    """With what it takes to reach its place again; the oldest first."""
+    journal.open_run(
+        "r0", experiment="f", environment=replace(STAGE, kind="aws"), endpoint="http://a",
+        started=0.5, profile="p", role="arn", role_session="Friday",
+    )  # fmt: skip
+    first, second = journal.runs()
+    assert first == RunRow(
+        "r0", "f", "aws", "http://a", "123456789012", "us-east-1", "p", "arn", "Friday",
+        Process.this(), 0.5,
+    )  # fmt: skip
+    assert (second.id, second.started, second.place) == (
+        "r1",
+        1.0,
+        (None, "123456789012", "us-east-1"),
+    )
+
+
+def test_intents_are_numbered_in_their_order(journal: Journal) -> None:
+    """A transaction goes by the number of its first."""
+    intents = [Intent(Change(Dial(name), 2), 1, wave) for name, wave in (("a", 0), ("b", 1))]
+    for first in (1, 3):
+        entries = journal.intend("r1", intents, lease_s=60.0, now=1000.0)
+        assert [(e.id, e.batch, e.wave) for e in entries] == [
+            (first, first, 0), (first + 1, first, 1),
+        ]  # fmt: skip
+        assert {(e.detail, e.lease_until) for e in entries} == {("", 1060.0)}
+    assert journal.entries("r1")[:2] == entries[::-1]
+    journal.mark(entries, State.UNREVERTED)
+    assert {e.detail for e in journal.outstanding("r1")} == {""}
 
 
 _DIES_AFTER_EFFECT = """

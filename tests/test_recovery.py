@@ -1,6 +1,7 @@
 """Recovery: whatever died, what it changed is as it was, or a person is told what is not."""
 
 import os
+import sqlite3
 import subprocess
 import sys
 import time
@@ -14,11 +15,20 @@ import pytest
 from chaosgrade.aws import Aws, Call
 from chaosgrade.changes import registry
 from chaosgrade.changes.engine import Engine
-from chaosgrade.changes.journal import Journal, RunRow, State
+from chaosgrade.changes.group_processes import SuspendedProcesses
+from chaosgrade.changes.journal import Intent, Journal, RunRow, State
 from chaosgrade.changes.model import Change
-from chaosgrade.changes.recovery import OpenRun, by_hand, open_runs, reach_run, recover
+from chaosgrade.changes.recovery import (
+    OpenRun,
+    by_hand,
+    open_runs,
+    reach_run,
+    recover,
+    refuse_while_outstanding,
+)
+from chaosgrade.changes.undo import Undone
 from chaosgrade.clock import Clock
-from chaosgrade.errors import AwsError
+from chaosgrade.errors import AwsError, NotUndone
 from chaosgrade.machine import Process, uptime_s
 from tests.fake_aws import STAGE, Dial, FakeAws, guard, registered
 
@@ -127,6 +137,97 @@ def test_a_person_gets_the_commands(journal: Journal) -> None:
         """aws fake turn-dial --cli-input-json '{"Dial": "a", "Value": 1}'"""
         " --region us-east-1 --endpoint-url http://127.0.0.1:4566"
     ]
+
+
+def test_commands_are_of_the_runs_profile_and_role(journal: Journal) -> None:
+    """And say so when there is none."""
+    run = broken(journal, FakeAws({"a": 1}), Change(Dial("a"), 2))
+    row = replace(run.row, profile="p", role="arn:aws:iam::123456789012:role/chaos")
+    assert by_hand(run.entries[0], row) == [
+        "# as arn:aws:iam::123456789012:role/chaos",
+        """aws fake turn-dial --cli-input-json '{"Dial": "a", "Value": 1}'"""
+        " --region us-east-1 --profile p",
+    ]
+    (comment,) = by_hand(replace(run.entries[0], kind="later:dial"), row)
+    assert comment.startswith("# turn a to 2: restore 1 (the journal holds a change of kind")
+
+
+def test_commands_start_from_what_the_change_has_set(journal: Journal) -> None:
+    """Nobody has looked since."""
+    journal.open_run("r1", experiment="e", environment=STAGE, endpoint=None, started=1.0)
+    change = Change(SuspendedProcesses("g", ("Launch",)), ["Launch"])
+    (entry,) = journal.intend("r1", [Intent(change, [])], lease_s=60.0, now=1.0)
+    (command,) = by_hand(entry, journal.runs()[0])
+    assert command.startswith("aws autoscaling resume-processes ")
+
+
+def test_a_run_is_open_while_it_lives_or_has_left_something(journal: Journal) -> None:
+    """Neither needs the other."""
+    for run in ("lives", "left", "over"):
+        journal.open_run(run, experiment="e", environment=STAGE, endpoint=None, started=1.0)
+    (entry,) = journal.intend("left", [Intent(Change(Dial("a"), 2), 1)], lease_s=9.0, now=1.0)
+    with sqlite3.connect(journal.path) as db:
+        db.execute("UPDATE runs SET boot = 'before' WHERE id != 'lives'")
+    found = {run.row.id: (run.alive, run.entries) for run in open_runs(journal)}
+    assert found == {"lives": (True, ()), "left": (False, (entry,))}
+
+
+def test_the_place_is_reached_as_the_run_did(journal: Journal) -> None:
+    """Its own row tells how; why it cannot be is on record."""
+    run = broken(journal, FakeAws({"a": 1}), Change(Dial("a"), 2))
+
+    def unreachable(row: RunRow) -> Aws:
+        raise AwsError(f"no way to {row.id}", code="AccessDenied")
+
+    (undone,) = recover(run, journal, reach=unreachable)
+    assert undone == Undone(run.entries[0], State.UNREVERTED, "no way to r1")
+    assert [e.detail for e in journal.outstanding("r1")] == ["no way to r1"]
+
+
+def test_no_new_fault_while_something_is_left_here(journal: Journal) -> None:
+    """Runs that live see to themselves; other places do not matter."""
+    here = ("http://127.0.0.1:9", replace(STAGE, kind="localstack"))
+
+    def intend(run: str, endpoint: str | None, **place: str) -> None:
+        environment = replace(here[1], **place)  # type: ignore[arg-type]
+        journal.open_run(
+            run, experiment="e", environment=environment, endpoint=endpoint, started=1.0
+        )
+        change = Change(Dial(run), 2)
+        journal.intend(run, [Intent(change, 1)], lease_s=9.0, now=1.0)
+
+    intend("lives", here[0])
+    intend("elsewhere", "http://127.0.0.1:8")
+    intend("far", here[0], region="eu-west-1")
+    with sqlite3.connect(journal.path) as db:
+        db.execute("UPDATE runs SET boot = 'before' WHERE id != 'lives'")
+    refuse_while_outstanding(journal, here[1], here[0])
+    intend("dead", here[0])
+    with sqlite3.connect(journal.path) as db:
+        db.execute("UPDATE runs SET boot = 'before' WHERE id = 'dead'")
+    with pytest.raises(NotUndone) as caught:
+        refuse_while_outstanding(journal, here[1], here[0])
+    says = str(caught.value)
+    assert says.startswith("run dead has left something changed: turn dead to 2 (")
+    assert says.endswith("); no new fault before `chaosgrade recover` succeeds")
+
+
+@pytest.mark.parametrize(("kind", "key"), [("stage", "stage"), ("aws", "own")])
+def test_an_emulator_takes_any_key_and_aws_only_its_own(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch, kind: str, key: str
+) -> None:
+    """At the run's endpoint, in its Region."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "own")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "own")
+    place = replace(STAGE, kind=kind, region="eu-west-1")
+    journal.open_run(
+        "r1", experiment="e", environment=place, endpoint="http://127.0.0.1:9", started=1.0
+    )
+    aws = reach_run(journal.runs()[0])
+    client = aws.client("sts")
+    assert (aws.region, aws.endpoint_url) == ("eu-west-1", "http://127.0.0.1:9")
+    credentials = client._request_signer._credentials
+    assert (credentials.access_key, credentials.secret_key) == (key, key)
 
 
 def test_a_process_is_told_from_a_later_one_of_its_id() -> None:

@@ -1,11 +1,17 @@
 """Undo from AWS alone: what is in the tags of a blocking network ACL."""
 
+from typing import Any
+
 import pytest
 
+from chaosgrade.aws import Call
 from chaosgrade.changes import manifest
 from chaosgrade.changes.instance import InstanceState
-from chaosgrade.changes.manifest import Former
+from chaosgrade.changes.journal import Entry, State
+from chaosgrade.changes.manifest import Former, Trace
+from chaosgrade.changes.model import address
 from chaosgrade.changes.network_acl import SubnetAcl
+from tests.canned_aws import CannedAws
 
 
 def formers(count: int) -> list[Former]:
@@ -25,8 +31,8 @@ def test_what_was_written_is_read_again(count: int) -> None:
     """However many tags, and network ACLs, it takes."""
     parts = manifest.written(formers(count), run="r1", expires=1_800_000_000.0)
     items = [item for tags in parts for item in manifest.read(tags)]
-    wanted = [(f.setting.kind, f.before, f.wanted) for f in formers(count)]
-    assert [(kind, before, wanted) for kind, _, before, wanted in items] == wanted
+    wanted = [(f.setting.kind, address(f.setting), f.before, f.wanted) for f in formers(count)]
+    assert items == wanted
     for tags in parts:
         assert len(tags) <= 50 - 3  # the name, the opt-in tag and the ACL's own come on top
         assert all(len(key) <= 128 and len(value) <= 256 for key, value in tags.items())
@@ -48,3 +54,87 @@ def test_damaged_tags_are_told_not_guessed(damage: str) -> None:
         tags[last] = tags[last][:-9] if damage == "cut" else "A" * len(tags[last])
     with pytest.raises(ValueError):  # noqa: PT011 - zlib, base64 and JSON say it differently
         manifest.read(tags)
+
+
+def acl(id_: str, vpc: str, tags: dict[str, str]) -> dict[str, Any]:
+    listed = [{"Key": key, "Value": value} for key, value in tags.items()]
+    return {"NetworkAclId": id_, "VpcId": vpc, "Tags": listed}
+
+
+def tagged(name: str, run: str, expires: float, *formers: Former) -> dict[str, str]:
+    (tags,) = manifest.written(formers, run=run, expires=expires)
+    return {"Name": "n", "chaosgrade:acl": name, **tags}
+
+
+def test_traces_are_what_a_journal_would_hold() -> None:
+    """By run; the network ACLs themselves come after what they carry, whatever cannot be read."""
+    subnet = Former(SubnetAcl("vpc-1", "subnet-1", "us-east-1a"), "acl-9", "chaosgrade:x")
+    off = Former(InstanceState("i-1", "us-east-1a"), "running", "stopped")
+    first, second = tagged("x", "r1", 50.0, subnet), tagged("y", "r1", 40.0, off, subnet)
+    later = {"chaosgrade:acl": "z", "chaosgrade:run": "r0", "chaosgrade:undo-00": "no"}
+    unnamed = {"chaosgrade:acl": "w"}
+    wrong = {**tagged("v", "r1", 60.0, off), "chaosgrade:expires": "soon"}
+    found = [
+        acl("acl-1", "vpc-1", first), acl("acl-5", "vpc-1", wrong), acl("acl-2", "vpc-2", second),
+        acl("acl-3", "vpc-1", later), acl("acl-4", "vpc-1", unnamed),
+    ]  # fmt: skip
+    aws: Any = CannedAws({"DescribeNetworkAcls": {"NetworkAcls": found}})
+    r0, r1, unknown = manifest.traces(aws)
+    filters = [{"Name": "tag-key", "Values": ["chaosgrade:acl"]}]
+    assert aws.sent == [Call("ec2", "DescribeNetworkAcls", {"Filters": filters})]
+    assert r0 == Trace("r0", 0.0, (), ("acl-3",))
+    assert unknown == Trace("unknown", 0.0, (), ("acl-4",))
+
+    def entry(id_: int, wave: int, kind: str, address: str, text: str, was: Any, is_: Any) -> Entry:
+        return Entry(
+            id_, "r1", 0, wave, kind, address, text, True, was, is_, State.INTENDED, "", 0.0, 0.0
+        )
+
+    def itself(id_: int, vpc: str, name: str, tags: dict[str, str]) -> Entry:
+        ours = {key: value for key, value in tags.items() if key != "Name"}
+        text = f"create a network ACL that denies everything in {vpc}"
+        address = f'{{"name": "{name}", "vpc_id": "{vpc}"}}'
+        return entry(id_, 0, "ec2:blocking-acl", address, text, None, ours)
+
+    cut = entry(
+        4, 1, "ec2:subnet-acl",
+        '{"subnet_id": "subnet-1", "vpc_id": "vpc-1", "zone": "us-east-1a"}',
+        "cut subnet-1 in us-east-1a off", "acl-9", "chaosgrade:x",
+    )  # fmt: skip
+    power = entry(
+        3, 1, "ec2:instance-state", '{"instance_id": "i-1", "zone": "us-east-1a"}',
+        "power off i-1 in us-east-1a", "running", "stopped",
+    )  # fmt: skip
+    assert (r1.run, r1.expires, r1.unreadable) == ("r1", 50.0, ("acl-5",))
+    assert set(map(repr, r1.entries)) == set(
+        map(repr, [itself(0, "vpc-1", "x", first), cut, itself(2, "vpc-2", "y", second), power])
+    )
+
+
+def test_one_unreadable_network_acl_does_not_hide_when_the_rest_expires() -> None:
+    """The latest counts."""
+    off = Former(InstanceState("i-1", "us-east-1a"), "running", "stopped")
+    found = [
+        acl(f"acl-{n}", "vpc-1", tagged(f"x{n}", "r1", expires, off))
+        for n, expires in enumerate((40.0, 60.4, 50.0))
+    ]
+    aws: Any = CannedAws({"DescribeNetworkAcls": {"NetworkAcls": found}})
+    (trace,) = manifest.traces(aws)
+    assert trace.expires == 60.0
+
+
+def test_what_fits_stays_together_and_what_does_not_is_halved(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each half is a manifest of its own."""
+    (whole,) = manifest.written(formers(100), run="r1", expires=0.0)
+    parts = [key for key in whole if "undo-" in key]
+    assert parts == [f"chaosgrade:undo-{n:02}" for n in range(len(parts))]
+    monkeypatch.setattr(manifest, "_PARTS", len(parts))
+    assert manifest.written(formers(100), run="r1", expires=0.0) == [whole]
+    monkeypatch.setattr(manifest, "_PARTS", len(parts) - 1)
+    halves = manifest.written(formers(100), run="r1", expires=0.0)
+    assert [len(manifest.read(half)) for half in halves] == [50, 50]
+    assert {(half[manifest.RUN_TAG], half[manifest.EXPIRES_TAG]) for half in halves} == {
+        ("r1", "0")
+    }
