@@ -12,8 +12,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from chaosgrade.aws import Environment
-from chaosgrade.changes.guard import Guard
 from chaosgrade.changes.group_processes import SuspendedProcesses
+from chaosgrade.changes.guard import Guard
 from chaosgrade.changes.instance import InstanceState, TerminateInstance
 from chaosgrade.changes.journal import Intent, Journal, State
 from chaosgrade.changes.model import Change
