@@ -10,7 +10,7 @@ from chaosgrade.changes import process
 from chaosgrade.changes.group_processes import PROCESSES, SuspendedProcesses
 from chaosgrade.changes.instance import InstanceState, TerminateInstance, existing
 from chaosgrade.changes.model import Effect, Live, Resource
-from chaosgrade.changes.network_acl import BlockingAcl, SubnetAcl
+from chaosgrade.changes.network_acl import BlockingAcl, SubnetAcl, name_of, tags_of
 from chaosgrade.changes.process import KillProcess, ProcessState
 from chaosgrade.changes.target_registration import TargetRegistration
 from chaosgrade.errors import AwsError, UsageError
@@ -231,7 +231,9 @@ def test_blocking_acls_are_found_by_tag_and_vpc() -> None:
     ]
     aws: Any = CannedAws({"DescribeNetworkAcls": {"NetworkAcls": found}})
     value = {"chaosgrade:acl": "x", "chaosgrade:run": "r1"}
-    assert BlockingAcl.read_all(aws, [ours, theirs, none]) == {
+    one = BlockingAcl("vpc-3", "y")
+    assert BlockingAcl.read_all(aws, [ours, theirs, none, one]) == {
+        one: Live({"chaosgrade:acl": "y"}, {"ids": "acl-3"}),
         ours: Live(value, {"ids": "acl-1 acl-2"}),
         theirs: Live(None, {"ids": ""}),
         none: Live(None, {"ids": ""}),
@@ -413,7 +415,17 @@ def test_a_killed_process_is_absent_or_its_instance_is() -> None:
     assert strike.resource == Resource("ec2:instance", "i-1", "us-east-1a")
     assert strike.calls() == signals("SIGKILL")
     assert strike.summary() == "kill process web (SIGKILL) on i-1 in us-east-1a"
-    assert strike.effect(shell(success(""))) == Effect(True, "web on i-1 is absent")
+    aws = shell(success(""))
+    assert strike.effect(aws) == Effect(True, "web on i-1 is absent")
+    command = {"commands": ["ps -o stat= -C web"]}
+    sent = aws.sent[0].parameters
+    assert (sent["InstanceIds"], sent["Parameters"]) == (["i-1"], command)
     assert strike.effect(shell(success("S"))) == Effect(False, "web on i-1 is running")
     gone: Any = CannedAws({"SendCommand": ResourceGone("gone", code="InvalidInstanceId")})
     assert strike.effect(gone) == Effect(True, "i-1 has been replaced since")
+
+
+def test_what_has_no_tags_has_none() -> None:
+    """EC2 may leave them out."""
+    assert tags_of({"InstanceId": "i-1"}) == {}
+    assert name_of({"NetworkAclId": "acl-1"}) == ""

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -49,6 +50,17 @@ def test_a_second_run_is_refused_with_the_name_of_the_first(tmp_path: Path) -> N
     lock(tmp_path).acquire("r3", 60.0)
 
 
+@pytest.fixture
+def _far_east(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Local time is not UTC."""
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("_far_east")
 def test_the_refusal_says_who_and_since_when(tmp_path: Path) -> None:
     """Whatever stood in the file before, and whatever stands there now."""
     clock = Clock(wall=0.0, ticks=lambda: 0.0, monotonic=0.0)
@@ -110,6 +122,7 @@ def item(aws: Aws) -> dict[str, str]:
     return {name: next(iter(value.values())) for name, value in found["Item"].items()}
 
 
+@pytest.mark.usefixtures("_far_east")
 def test_the_item_is_taken_kept_and_given_back(tmp_path: Path, dynamodb: Aws) -> None:
     """Its lease has room for clocks that differ; the token grows with every holder."""
     ours = machine(tmp_path, dynamodb)
@@ -154,6 +167,13 @@ def test_who_slept_past_the_lease_has_lost_and_takes_nothing_back(
         theirs.confirm(60.0)
     theirs.release()
     assert item(dynamodb)["expires"] == held["expires"]
+
+
+def test_what_was_not_taken_is_not_given_back(tmp_path: Path) -> None:
+    """Nothing is sent for it."""
+    aws: Any = CannedAws()
+    machine(tmp_path, aws).release()
+    assert aws.sent == []
 
 
 def test_a_refused_item_leaves_the_file_free(tmp_path: Path, dynamodb: Aws) -> None:

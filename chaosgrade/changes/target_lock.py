@@ -106,7 +106,6 @@ class TargetLock:
                         ":token": {"N": str(self.token)},
                         ":run": {"S": self._run},
                     },
-                    "",
                 )
         self.token = None
         self._unlock_file()
@@ -151,7 +150,6 @@ class TargetLock:
                 ":now": {"N": f"{self._clock.now():.0f}"},
                 ":one": {"N": "1"},
             },
-            "",
         )
         self.token = int(answer["Attributes"]["fencing"]["N"])
 
@@ -159,7 +157,7 @@ class TargetLock:
         return f"{self._clock.now() + lease_s + CLOCK_MARGIN_S:.0f}"
 
     def _update(
-        self, expression: str, condition: str, values: dict[str, Any], lost: str
+        self, expression: str, condition: str, values: dict[str, Any], lost: str = ""
     ) -> dict[str, Any]:
         try:
             return self._aws.send(

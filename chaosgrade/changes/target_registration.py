@@ -41,7 +41,7 @@ class TargetRegistration:
     @classmethod
     def read_all(cls, aws: Aws, settings: Sequence[Self]) -> Mapping[Self, Reading]:
         found: dict[Self, Reading] = {}
-        for arn in {setting.target_group_arn for setting in settings}:
+        for arn in dict.fromkeys(setting.target_group_arn for setting in settings):
             group = [setting for setting in settings if setting.target_group_arn == arn]
             try:
                 registered = _registered(aws, arn)
