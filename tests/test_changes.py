@@ -19,7 +19,7 @@ from chaosgrade import evidence
 from chaosgrade.aws import Call, ResourceGone
 from chaosgrade.changes import registry, undo
 from chaosgrade.changes.engine import Applied, Engine, Planner
-from chaosgrade.changes.journal import Intent, Journal, JournalError, RunRow, State
+from chaosgrade.changes.journal import Intent, Journal, JournalError, RunRow, State, default_path
 from chaosgrade.changes.model import Change, Effect, Live
 from chaosgrade.clock import Clock
 from chaosgrade.errors import AwsError, ChaosgradeError, Refused
@@ -561,3 +561,36 @@ def test_a_stage_that_has_ended_has_nothing_to_undo(journal: Journal) -> None:
         run.apply([Change(Dial("a"), 2)])
         aws.before_read = aws.before_send = refuse("EndpointConnectionError")
         assert [u.state for u in run.undo()] == [state]
+
+
+@pytest.mark.parametrize(
+    ("variables", "path"),
+    [
+        ({"CHAOSGRADE_STATE_DIR": "/s", "XDG_STATE_HOME": "/x"}, "/s/journal.sqlite3"),
+        ({"XDG_STATE_HOME": "/x"}, "/x/chaosgrade/journal.sqlite3"),
+        ({}, "/h/.local/state/chaosgrade/journal.sqlite3"),
+    ],
+)
+def test_the_journal_is_where_the_user_keeps_state(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], path: str
+) -> None:
+    """Unless a folder is named."""
+    for name in ("CHAOSGRADE_STATE_DIR", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"HOME": "/h", **variables}.items():
+        monkeypatch.setenv(name, value)
+    assert default_path() == Path(path)
+
+
+def test_a_journal_that_cannot_be_made_says_what_to_do(tmp_path: Path) -> None:
+    """In one line, without losing what is to be undone."""
+    (tmp_path / "file").touch()
+    path = tmp_path / "file" / "journal.sqlite3"
+    with pytest.raises(JournalError) as caught:
+        Journal(path)
+    says = str(caught.value)
+    assert says.startswith(f"the undo journal {path} cannot be used: ")
+    assert says.endswith(
+        "; make room or rights there, or set CHAOSGRADE_STATE_DIR to a folder that can be written, "
+        "with a copy of the journal if it holds what is to be undone"
+    )
