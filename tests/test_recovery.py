@@ -212,7 +212,9 @@ def test_no_new_fault_while_something_is_left_here(journal: Journal) -> None:
     assert says.endswith("); no new fault before `chaosgrade recover` succeeds")
 
 
-@pytest.mark.parametrize(("kind", "key"), [("stage", "stage"), ("aws", "own")])
+@pytest.mark.parametrize(
+    ("kind", "key"), [("stage", "stage"), ("localstack", "stage"), ("aws", "own")]
+)
 def test_an_emulator_takes_any_key_and_aws_only_its_own(
     journal: Journal, monkeypatch: pytest.MonkeyPatch, kind: str, key: str
 ) -> None:
@@ -228,6 +230,19 @@ def test_an_emulator_takes_any_key_and_aws_only_its_own(
     assert (aws.region, aws.endpoint_url) == ("eu-west-1", "http://127.0.0.1:9")
     credentials = client._request_signer._credentials
     assert (credentials.access_key, credentials.secret_key) == (key, key)
+
+
+def test_the_runs_profile_is_used_again(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever this shell's default is."""
+    (tmp_path / "config").write_text("[profile p]\nregion = us-east-1\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    place = replace(STAGE, kind="aws")
+    journal.open_run(
+        "r1", experiment="e", environment=place, endpoint=None, started=1.0, profile="p"
+    )
+    assert reach_run(journal.runs()[0]).profile == "p"
 
 
 def test_a_process_is_told_from_a_later_one_of_its_id() -> None:
