@@ -385,6 +385,23 @@ def test_a_setting_that_is_gone_after_its_call_is_not_proven(journal: Journal) -
     aws.send = and_lose  # type: ignore[method-assign]
     (applied,) = engine(aws, journal).apply([Change(Dial("a"), 2)])
     assert applied.effect == Effect(False, "gone before the effect was seen: no dial a")
+    assert aws.reads == ["a", "a"]
+
+
+def test_an_effect_that_shows_late_is_waited_for(journal: Journal) -> None:
+    """AWS may show the former state for a while."""
+    aws = FakeAws({"a": 1}, environment=QUICK)
+    turn, kept = aws.send, []
+    aws.send = lambda call: kept.append(call) or {}  # type: ignore[method-assign,func-returns-value]
+
+    def late(name: str) -> None:
+        if len(aws.reads) == 3:
+            turn(kept[0])
+
+    aws.before_read = late
+    (applied,) = engine(aws, journal).apply([Change(Dial("a"), 2)])
+    assert applied.effect == Effect(True, "reads back as 2")
+    assert len(aws.reads) == 4
 
 
 @pytest.mark.parametrize("change", [Change(Dial("a"), 2), Change(Smash("a"))])

@@ -198,7 +198,7 @@ class Engine:
                     sent.result()
             except BaseException:
                 # Also an interrupt: what has not left yet must not leave any more.
-                pool.shutdown(wait=True, cancel_futures=True)
+                pool.shutdown(cancel_futures=True)
                 raise
         effects = self._effects([change for _, change in wave])
         for (entry, change), effect in zip(wave, effects, strict=True):
@@ -257,7 +257,6 @@ class Engine:
         ]
 
     def _look_at(self, strike: Strike, timeout_s: float) -> Effect:
-        effect = Effect(False, "nobody has looked")
         for _ in looks(timeout_s, lambda: self._closed):
             try:
                 effect = strike.effect(self._aws)
