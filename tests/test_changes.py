@@ -184,7 +184,9 @@ def test_no_change_is_made_once_undo_has_begun(journal: Journal) -> None:
     aws = FakeAws({"a": 1})
     run = engine(aws, journal)
     run.undo()
-    with pytest.raises(ChaosgradeError, match="being undone"):
+    with pytest.raises(
+        ChaosgradeError, match=r"^the run is being undone: no further change is made$"
+    ):
         run.apply([Change(Dial("a"), 2)])
     assert aws.sent == []
 
@@ -241,6 +243,7 @@ def test_each_wave_follows_the_effects_of_the_one_before(journal: Journal) -> No
         for number, (change,) in enumerate(waves, start=1)
     ]
     assert [call.parameters["Dial"] for call in aws.sent] == ["a", "b", "c"]
+    assert len(aws.reads) == 3 + 1 + 2 + 2  # before all, then before and after each but the first
     run.undo()
     assert [call.parameters["Dial"] for call in aws.sent[3:]] == ["c", "b", "a"]
 
@@ -320,8 +323,11 @@ def test_calls_get_what_the_look_before_them_found(
 
     monkeypatch.setattr(Dial, "calls", calls)
     aws = FakeAws({"a": 1, "b": 5})
-    engine(aws, journal).apply([Change(Dial("a"), 2)], [Change(Dial("b"), 6)])
+    run = engine(aws, journal)
+    run.apply([Change(Dial("a"), 2)], [Change(Dial("b"), 6)])
     assert seen == [("a", Live(1)), ("b", Live(5))]
+    run.undo()
+    assert seen[2:] == [("b", Live(6)), ("a", Live(2))]
 
 
 def test_the_first_change_is_where_the_fault_starts(journal: Journal, tmp_path: Path) -> None:
