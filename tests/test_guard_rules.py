@@ -18,6 +18,7 @@ from chaosgrade.changes.instance import InstanceState, TerminateInstance
 from chaosgrade.changes.journal import Intent, Journal, State
 from chaosgrade.changes.model import Change
 from chaosgrade.changes.network_acl import BlockingAcl, SubnetAcl
+from chaosgrade.changes.target_registration import TargetRegistration
 from chaosgrade.clock import Clock
 from chaosgrade.errors import AwsError, Refused
 from chaosgrade.policies.safety import Limit, Profile, Window, load_safety
@@ -161,6 +162,20 @@ def test_a_share_is_of_all_that_there_are() -> None:
     gone = Change(TerminateInstance("i-9", "us-east-1a"))
     says = refusal(rule, gone, off("i-1"), off("i-2"))
     assert says.startswith("3 of 5 ")
+
+
+def test_targets_are_counted_in_the_groups_that_are_touched() -> None:
+    """Which these are, the ids of the touched ones tell."""
+    arn = "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/web/0123"
+    health = [{"Target": {"Id": f"i-{n}", "Port": 80}} for n in range(3)]
+    aws = account(
+        DescribeTags={"TagDescriptions": [{"ResourceArn": arn, "Tags": []}]},
+        DescribeTargetHealth={"TargetHealthDescriptions": health},
+    )
+    rule = guard(aws, limits={"elbv2:target": Limit(None, 0.5)})
+    first, second = (Change(TargetRegistration(arn, f"i-{n}", 80), "deregistered") for n in (0, 1))
+    rule.check([first])
+    assert refusal(rule, first, second).startswith("2 of 3 elbv2:target would be touched")
 
 
 def test_every_kind_is_counted() -> None:

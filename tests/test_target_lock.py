@@ -84,10 +84,12 @@ def test_the_refusal_says_who_and_since_when(tmp_path: Path) -> None:
 def test_the_lock_is_the_users_alone_and_its_folder_is_made(tmp_path: Path) -> None:
     """Others cannot hold a target up."""
     folder = tmp_path / "deep" / "down"
-    held = TargetLock(folder, STAGE, None, aws=NO_AWS, table=None, clock=Clock())
+    held = TargetLock(
+        folder, replace(STAGE, region="Any"), None, aws=NO_AWS, table=None, clock=Clock()
+    )
     held.acquire("r1", 60.0)
     (path,) = folder.iterdir()
-    assert path.name == "aws-123456789012-us-east-1.lock"
+    assert path.name == "aws-123456789012-Any.lock"
     assert (path.stat().st_mode & 0o777, folder.stat().st_mode & 0o777) == (0o600, 0o700)
 
 

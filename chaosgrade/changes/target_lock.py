@@ -130,7 +130,7 @@ class TargetLock:
                 "wait for it, or stop it with `chaosgrade halt`"
             ) from None
         since = datetime.fromtimestamp(self._clock.now(), UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-        file.truncate(0)
+        file.truncate()
         file.write(json.dumps({"run": run, "pid": os.getpid(), "since": since}))
         file.flush()
         self._file = file
