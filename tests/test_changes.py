@@ -21,6 +21,7 @@ from chaosgrade.changes import registry, undo
 from chaosgrade.changes.engine import Applied, Engine, Planner
 from chaosgrade.changes.journal import Intent, Journal, JournalError, RunRow, State, default_path
 from chaosgrade.changes.model import Change, Effect, Live
+from chaosgrade.changes.network_acl import SubnetAcl
 from chaosgrade.clock import Clock
 from chaosgrade.errors import AwsError, ChaosgradeError, Refused
 from chaosgrade.evidence import EvidenceLog
@@ -617,3 +618,35 @@ def test_a_journal_that_cannot_be_made_says_what_to_do(tmp_path: Path) -> None:
         "; make room or rights there, or set CHAOSGRADE_STATE_DIR to a folder that can be written, "
         "with a copy of the journal if it holds what is to be undone"
     )
+
+
+def test_the_journal_is_the_users_alone_and_its_folder_is_made(tmp_path: Path) -> None:
+    """Old values may be nobody else's business."""
+    folder = tmp_path / "deep" / "down"
+    journal = Journal(folder / "journal.sqlite3")
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert (folder / "journal.lock").stat().st_mode & 0o777 == 0o600
+    journal.close()
+
+
+def test_a_journal_of_another_version_is_left_as_it_is(tmp_path: Path) -> None:
+    """With how to undo what it holds."""
+    path = tmp_path / "journal.sqlite3"
+    Journal(path).close()
+    with sqlite3.connect(path) as db:
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        db.execute("PRAGMA user_version = 999")
+    with pytest.raises(JournalError) as caught:
+        Journal(path)
+    assert str(caught.value) == (
+        f"the undo journal {path} is of version 999, this is {version}; undo with the version that "
+        "wrote it, or with `chaosgrade recover --from-aws`, then move the file away"
+    )
+
+
+def test_an_address_is_the_same_whoever_writes_it(journal: Journal) -> None:
+    """The order of fields says nothing; a run without a role has no session to name."""
+    change = Change(SubnetAcl("vpc-1", "subnet-1", "us-east-1a"), "acl-1")
+    (entry,) = journal.intend("r1", [Intent(change, "acl-2")], lease_s=60.0, now=1.0)
+    assert entry.address == '{"subnet_id": "subnet-1", "vpc_id": "vpc-1", "zone": "us-east-1a"}'
+    assert journal.runs()[0].role_session == ""
