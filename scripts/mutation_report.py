@@ -42,6 +42,12 @@ class Mutant:
         plain = re.sub(r"^x_?", "", function.rpartition(".")[2]).strip("ǁ")
         return f"{plain.replace('ǁ', '.')}#{number}"
 
+    @property
+    def changes_case_only(self) -> bool:
+        """Whether the code is the same but for upper and lower case."""
+        lines = self.diff.casefold().splitlines()
+        return [x[1:] for x in lines if x[0] == "-"] == [x[1:] for x in lines if x[0] == "+"]
+
 
 @dataclass(frozen=True, slots=True)
 class Reason:
@@ -51,10 +57,13 @@ class Reason:
     text: str
     name: re.Pattern[str]
     diff: re.Pattern[str]
+    case_only: bool
 
     def explains(self, mutant: Mutant) -> bool:
         """Whether it is the reason of this one."""
         where = f"{mutant.module}.{mutant.short}"
+        if self.case_only and not mutant.changes_case_only:
+            return False
         return bool(self.name.fullmatch(where) and self.diff.search(mutant.diff))
 
 
@@ -82,6 +91,7 @@ def reasons() -> list[Reason]:
             one["text"],
             re.compile("|".join(one.get("names", [".*"]))),
             re.compile(one.get("diff", ""), re.DOTALL),
+            one.get("case_only", False),
         )
         for one in listed
     ]
