@@ -25,7 +25,7 @@ matrix: $(STAMP) ## sound template and each flaw, five runs each: prints the tab
 	$(PYTHON) scripts/flaw_matrix.py --runs 5
 
 safety: $(STAMP) ## every attack on the undo, tens of minutes: prints cases, left behind, false "completed"
-	SAFETY_WHOLE=1 CHAOSGRADE_SAFETY_EXAMPLES=400 $(PYTHON) -m pytest -q tests/safety
+	SAFETY_WHOLE=1 CHAOSGRADE_SAFETY_EXAMPLES=400 $(PYTHON) -m pytest -q -n auto tests/safety
 
 mutation: $(STAMP) ## mutants of chaosgrade/changes; MUTANTS='chaosgrade.changes.guard.*' for some
 	sh scripts/mutation $(MUTANTS)

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from moto import mock_aws
 
-from chaosgrade import session
 from chaosgrade.aws import Aws
 from chaosgrade.changes.journal import Journal
+from chaosgrade.session import activate
 from tests.safety.figures import FIGURES
 from tests.safety.inventory import REGION, Account
 from tests.safety.wire import Wire
@@ -44,7 +45,26 @@ def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Journal
     journal = Journal()
     yield journal
     journal.close()
-    session.activate(None)
+    activate(None)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A process that ran some of the tests hands its figures in."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["safety"] = FIGURES.counted()
+
+
+class OfAllProcesses:
+    """What each process that ran some of the tests has counted."""
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """One process has ended; one that was killed has nothing to hand in."""
+        FIGURES.add(getattr(node, "workeroutput", {}).get("safety", {}))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(OfAllProcesses())
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from collections.abc import Mapping, Sequence
 
 WHOLE = bool(os.environ.get("SAFETY_WHOLE"))
 """Whether every case is tried, or a seeded sample."""
@@ -28,6 +29,18 @@ class Figures:
         """Something was called undone that was not."""
         self.false_completed[attack] += 1
         return "called undone, and is not"
+
+    def counted(self) -> dict[str, list[int]]:
+        """{attack: [cases, left behind, false "completed"]}."""
+        counters = (self.cases, self.left_behind, self.false_completed)
+        return {attack: [counter[attack] for counter in counters] for attack in self.cases}
+
+    def add(self, counted: Mapping[str, Sequence[int]]) -> None:
+        """What another process has counted."""
+        for attack, (cases, left, false) in counted.items():
+            self.cases[attack] += cases
+            self.left_behind[attack] += left
+            self.false_completed[attack] += false
 
 
 FIGURES = Figures()

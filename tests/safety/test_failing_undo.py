@@ -137,12 +137,12 @@ def test_a_failing_undo_is_undone_or_said_not_to_be(
     if all(one.state != State.UNREVERTED for one in undone):
         assert after == before, FIGURES.false(attack)
     assert {str(one.state) for one in undone} <= {"undone", "unreverted"}
-    engine.undo()
+    again = engine.undo()
     with world.wire.paused():
         after = world.account.state()
     if after != before:
         FIGURES.left(attack)
-    assert after == before
+    assert after == before, again
     world.wire.clear()
     assert engine.undo() == []
     assert world.wire.sent == []

@@ -1,6 +1,6 @@
 """Sees every call that botocore sends, and can answer in AWS's place: with errors, or not at all.
 
-It hooks into botocore's own event `before-send`, at which moto answers too, so the code under test
+It takes moto's place at botocore's own event `before-send`, and calls moto, so the code under test
 is not touched: its retries, its parsing and its error handling are the real ones.
 """
 
@@ -52,14 +52,17 @@ class Wire:
         self.sent: list[Sent] = []
         self.answer: Answer = lambda sent, aws: None
         self._lock = threading.Lock()
+        self._moto = threading.Lock()
         self._paused = threading.local()
         self._undo = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        entry = ("before-send", self._before_send)
-        # First in the list: moto's own handler comes after it.
-        botocore.handlers.BUILTIN_HANDLERS.insert(0, entry)
-        self._undo.callback(botocore.handlers.BUILTIN_HANDLERS.remove, entry)
+        # In the place of moto's own handler: botocore calls every handler of an event, so a call
+        # that is answered here would be made by moto all the same.
+        handlers = botocore.handlers.BUILTIN_HANDLERS
+        place = handlers.index(("before-send", botocore_stubber))
+        handlers[place] = ("before-send", self._before_send)
+        self._undo.callback(handlers.__setitem__, place, ("before-send", botocore_stubber))
         endpoint, wait = botocore.endpoint.time, TokenBucket._sleep_amount
         botocore.endpoint.time = SimpleNamespace(**{**vars(time), "sleep": lambda s: None})
         TokenBucket._sleep_amount = lambda bucket, amount: 0.0
@@ -95,13 +98,19 @@ class Wire:
 
     def _before_send(self, event_name: str, request: AWSPreparedRequest, **_: Any) -> Any:
         if getattr(self._paused, "now", False):
-            return None
+            return botocore_stubber(event_name, request)
         service, operation = event_name.split(".")[1:3]
         body = request.body.decode() if isinstance(request.body, bytes) else str(request.body or "")
         sent = Sent(service, operation, body)
         with self._lock:
             self.sent.append(sent)
-        return self.answer(sent, lambda: botocore_stubber(event_name, request))
+
+        def aws() -> Any:
+            # One at a time: moto's own state is not made for threads, and AWS's is.
+            with self._moto:
+                return botocore_stubber(event_name, request)
+
+        return self.answer(sent, aws) or aws()
 
 
 def refusal(sent: Sent, status: int, code: str) -> AWSResponse:
