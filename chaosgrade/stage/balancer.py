@@ -30,7 +30,7 @@ from typing import Any
 
 from chaosgrade import lifeline
 from chaosgrade.stage import event_loop
-from chaosgrade.stage.lines import Events, LineBuffer
+from chaosgrade.stage.lines import Events, LineBuffer, Stdin
 from chaosgrade.stage.links import Links
 from chaosgrade.stage.proxy import Connection, Downstream
 from chaosgrade.stage.splice import Splice
@@ -145,23 +145,13 @@ def _close(door: _Door) -> None:
         client.abort()
 
 
-class _Stdin:
-    """Standard input as asyncio wants it: unbuffered, and not closed by the interpreter."""
-
-    def fileno(self) -> int:
-        return 0
-
-    def close(self) -> None:
-        return
-
-
 async def serve() -> None:
     """Take orders until the end of standard input."""
     events = Events()
     balancer = Balancer(events)
     orders = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(orders), _Stdin()
+        lambda: asyncio.StreamReaderProtocol(orders), Stdin()
     )
     events.emit("ready")
     buffer = LineBuffer()

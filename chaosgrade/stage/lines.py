@@ -31,3 +31,13 @@ class LineBuffer:
         """The objects that are whole now."""
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         return [json.loads(line) for line in lines if line.strip()]
+
+
+class Stdin:
+    """Standard input as asyncio wants it: unbuffered, and not closed by the interpreter."""
+
+    def fileno(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        return

@@ -1,0 +1,139 @@
+"""The databases of the stage: `python -m chaosgrade.stage.databases` runs PostgreSQL for each.
+
+Orders come as JSON lines on standard input, events go out on standard output; times are measured
+seconds, `servers` are [{"zone", "host"}, …], the primary first:
+
+    {"op": "create", "database", "servers", "port", "user", "password", "name", "detection_s",
+     "replication": "synchronous" | "asynchronous", "lag_s"}
+    {"op": "replicate", "database", "servers", "port", "source", "lag_s", "detection_s"}
+    {"op": "restart" | "fail_over", "database", "down_s"}
+    {"op": "promote" | "delete", "database"}    {"op": "lose_zone" | "restore_zone", "zone"}
+
+    {"event": "ready"}    {"event": "available" | "failed_over", "database", "zone", "host"}
+    {"event": "down" | "failing_over" | "standby", "database", "zone"}
+    {"event": "error", "database", "detail"}
+
+`detection_s` is how long a server must be down until that is acted upon. A crashed server refuses
+connections; one whose zone is lost answers nothing. `standby` says that a pair is whole again. The
+asynchronous standby is promoted as if it were synchronous: what it has not yet got is lost, though
+it was acknowledged. At the end of standard input everything is killed, and its data is gone.
+"""
+
+import asyncio
+import signal
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from chaosgrade import lifeline
+from chaosgrade.stage import event_loop, isolation
+from chaosgrade.stage.fabric import Loopback
+from chaosgrade.stage.lines import Events, LineBuffer, Stdin
+from chaosgrade.stage.managed_database import ManagedDatabase
+from chaosgrade.stage.postgres import make_cluster
+
+
+class Databases:
+    """All databases of a stage.
+
+    Args:
+        folder: for their data.
+        events: where events go.
+    """
+
+    def __init__(self, folder: Path, events: Events) -> None:
+        self._folder = folder
+        self._events = events
+        self._fabric = Loopback()
+        self._databases: dict[str, ManagedDatabase] = {}
+        self._made = 0
+        # While the stage still thinks about its template: every database begins as a copy of it.
+        self._cluster = asyncio.create_task(make_cluster(folder / "cluster"))
+
+    async def obey(self, order: dict[str, Any]) -> None:
+        """Carry out an order, or begin to."""
+        match order["op"]:
+            case "create":
+                database = self._add(order)
+                database.begin(partial(self._create, database))
+            case "replicate":
+                source = self._databases[order["source"]]
+                database = self._add(order)
+                database.begin(partial(database.replicate, source, float(order["lag_s"])))
+            case "promote":
+                database = self._databases[order["database"]]
+                database.begin(database.promote)
+            case "restart":
+                database = self._databases[order["database"]]
+                database.begin(partial(database.restart, float(order["down_s"])))
+            case "fail_over":
+                database = self._databases[order["database"]]
+                database.begin(partial(database.fail_over, float(order["down_s"])))
+            case "delete":
+                await self._databases.pop(order["database"]).delete()
+            case "lose_zone":
+                for database in self._databases.values():
+                    database.begin(partial(database.lose_zone, str(order["zone"])))
+            case "restore_zone":
+                for database in self._databases.values():
+                    database.begin(partial(database.restore_zone, str(order["zone"])))
+            case unknown:
+                raise ValueError(f"no order {unknown}")
+
+    async def delete_all(self) -> None:
+        """End and forget every database."""
+        self._cluster.cancel()
+        for database in self._databases.values():
+            await database.delete()
+
+    def _add(self, order: dict[str, Any]) -> ManagedDatabase:
+        self._made += 1
+        folder = self._folder / str(self._made)
+        database = ManagedDatabase(order, folder, self._fabric, self._events)
+        self._databases[database.name] = database
+        return database
+
+    async def _create(self, database: ManagedDatabase) -> None:
+        await asyncio.shield(self._cluster)
+        await database.create(self._folder / "cluster")
+
+
+async def serve(folder: Path) -> None:
+    """Take orders until the end of standard input.
+
+    Args:
+        folder: for the data of all databases.
+    """
+    events = Events()
+    orders = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(orders), Stdin()
+    )
+    databases = Databases(folder, events)
+    events.emit("ready")
+    buffer = LineBuffer()
+    while chunk := await orders.read(1 << 16):
+        for order in buffer.feed(chunk):
+            await databases.obey(order)
+    await databases.delete_all()
+
+
+def _work(folder: Path) -> None:
+    event_loop.run(serve(folder))
+
+
+def main() -> None:
+    """Run as a child of the stage."""
+    lifeline.name_process("stage-databases")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # the end of standard input is the word to leave
+    try:
+        isolation.run(_work)
+    except isolation.NoIsolation as error:
+        print(f"chaosgrade: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

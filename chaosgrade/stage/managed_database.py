@@ -1,0 +1,278 @@
+"""One DB instance of the stage: its servers, who of them is the primary, and what failures lead to.
+
+A Multi-AZ instance has a standby that every commit waits for, as long as it keeps up; only such a
+standby is promoted, so that no acknowledged write is lost. Sources: Amazon RDS User Guide,
+"Configuring and managing a Multi-AZ deployment"; PostgreSQL, "Log-Shipping Standby Servers".
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg import sql
+
+from chaosgrade.errors import UsageError
+from chaosgrade.stage.fabric import Fabric
+from chaosgrade.stage.lagging_link import LaggingLink
+from chaosgrade.stage.lines import Events
+from chaosgrade.stage.postgres import Replication, Server
+
+_STANDBY, _REPLICA = "standby", "replica"
+_SYNCHRONOUS = {"synchronous_standby_names": _STANDBY}
+_STANDBY_STATE: LiteralString = """
+    SELECT state || ' ' || sync_state FROM pg_stat_replication WHERE application_name = 'standby'
+"""
+_POLL_S = 0.01
+_STREAMING_TIMEOUT_S = 30.0
+
+
+class ManagedDatabase:
+    """A DB instance, or a read replica of one.
+
+    Args:
+        order: the order that made it.
+        folder: for its servers.
+        fabric: where their addresses are.
+        events: where events go.
+    """
+
+    def __init__(self, order: dict[str, Any], folder: Path, fabric: Fabric, events: Events) -> None:
+        self.name = str(order["database"])
+        self.synchronous = order.get("replication", "synchronous") == "synchronous"
+        self._order = order
+        self._folder = folder
+        self._events = events
+        self._lock = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._links: list[LaggingLink] = []
+        self._standby_link: LaggingLink | None = None
+        self._source: LaggingLink | None = None
+        folder.mkdir(mode=0o700)
+        port = int(order["port"])
+        servers = [
+            Server(place["zone"], place["host"], port, folder / str(number), fabric, self._exited)
+            for number, place in enumerate(order["servers"])
+        ]
+        self._primary = servers[0]
+        self._standby = servers[1] if len(servers) > 1 else None
+        self._standby_keeps_up = False
+
+    # -- orders
+
+    def begin(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do something to it, after what is under way; failures become events."""
+
+        async def guarded() -> None:
+            async with self._lock:
+                try:
+                    await work()
+                except (UsageError, psycopg.Error, OSError, TimeoutError) as error:
+                    self._emit("error", detail=" ".join(str(error).split()))
+
+        task = asyncio.create_task(guarded())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def create(self, cluster: Path) -> None:
+        """Start it from an empty cluster, with the customer's user and database."""
+        order = self._order
+        await self._primary.copy_from(cluster)
+        self._primary.follow(None)
+        if self._standby is not None:
+            # A copy of a cluster that no server runs on is as good as a base backup.
+            await self._standby.copy_from(cluster)
+            self._standby.follow(await self._standby_source())
+            await asyncio.gather(self._primary.start(), self._standby.start())
+        else:
+            await self._primary.start()
+        user, name = sql.Identifier(order["user"]), sql.Identifier(order["name"])
+        create_user = sql.SQL("CREATE ROLE {} LOGIN CREATEDB CREATEROLE PASSWORD {}")
+        await self._primary.execute(
+            create_user.format(user, sql.Literal(order["password"])),
+            sql.SQL("CREATE DATABASE {} OWNER {}").format(name, user),
+        )
+        if self._standby is not None:
+            await self._let_standby_keep_up(self._standby)
+        self._available()
+
+    async def replicate(self, source: "ManagedDatabase", lag_s: float) -> None:
+        """Start as an asynchronous read replica."""
+        link = await source.link(self._folder / "link", lag_s)
+        self._source = link
+        await self._primary.back_up_from(source._primary)
+        self._primary.follow(link.as_source(_REPLICA))
+        await self._primary.start()
+        self._available()
+
+    async def promote(self) -> None:
+        """A read replica becomes a database of its own."""
+        await self._primary.ask("SELECT pg_promote()")
+        if self._source is not None:
+            await self._source.close()
+            self._source = None
+        self._primary.configure({})
+        self._available()
+
+    async def restart(self, down_s: float) -> None:
+        """Restart in place: down for `down_s` measured seconds and the start itself."""
+        await self._primary.stop()
+        self._emit("down", zone=self._primary.zone)
+        await asyncio.sleep(down_s)
+        await self._bring_back()
+
+    async def fail_over(self, down_s: float) -> None:
+        """Kill the primary; after `down_s` measured seconds the standby takes over."""
+        await self._primary.kill()
+        self._cut_links()
+        self._emit("down", zone=self._primary.zone)
+        await self._recover(down_s)
+
+    async def lose_zone(self, zone: str) -> None:
+        """The hosts of a zone are gone: their addresses fall silent, a standby takes over."""
+        affected = [server for server in self._servers() if server.zone == zone]
+        for server in affected:
+            server.lose_host()
+            await self._miss(server)
+
+    async def restore_zone(self, zone: str) -> None:
+        """The hosts of a zone are back, with their disks."""
+        for server in self._servers():
+            if server.zone == zone and server.lost:
+                await server.find_host()
+                if server is self._primary:
+                    await self._bring_back()
+                else:
+                    await self._rejoin()
+
+    async def delete(self) -> None:
+        """End and forget it."""
+        for task in list(self._tasks):
+            task.cancel()
+        if self._source is not None:
+            await self._source.close()
+        for link in self._links:
+            await link.close()
+        for server in self._servers():
+            if server.lost:
+                await server.find_host()
+            await server.kill()
+            server.delete()
+
+    # -- failures
+
+    def _exited(self, server: Server) -> None:
+        self.begin(lambda: self._miss(server))
+
+    async def _miss(self, server: Server) -> None:
+        """A server does not answer any more."""
+        if server.running:
+            return  # it was started again while this waited for its turn
+        down_s = float(self._order["detection_s"])
+        if server is self._primary:
+            self._cut_links()
+            self._emit("down", zone=server.zone)
+            await self._recover(down_s)
+        elif server is self._standby:
+            self._standby_keeps_up = False
+            await asyncio.sleep(down_s)  # commits wait meanwhile
+            self._primary.configure({})
+            await self._rejoin()
+
+    async def _recover(self, down_s: float) -> None:
+        """The primary is down: have a server take its place, or itself come back."""
+        old, new = self._primary, self._standby
+        if new is not None and self._standby_keeps_up and new.running:
+            self._emit("failing_over", zone=old.zone)
+            self._standby_keeps_up = False
+            await asyncio.sleep(down_s)
+            if new.running:
+                await self._promote_standby(old, new)
+                await self._rejoin()
+                return
+            down_s = 0.0
+        if not old.lost:
+            await asyncio.sleep(down_s)
+            await self._bring_back()
+
+    async def _promote_standby(self, old: Server, new: Server) -> None:
+        new.configure({})
+        await new.ask("SELECT pg_promote()")
+        self._primary, self._standby = new, old
+        for link in self._links:
+            link.source = new.socket
+        self._emit("failed_over", zone=new.zone, host=new.host)
+
+    async def _bring_back(self) -> None:
+        """Start the primary where it was, with all that it had acknowledged."""
+        await self._primary.start()
+        self._available()
+        if not self._standby_keeps_up:
+            await self._rejoin()
+
+    async def _rejoin(self) -> None:
+        """Make a standby that is behind or was the primary a copy of the primary of today."""
+        server = self._standby
+        if server is None or server.lost or not self._primary.running:
+            return
+        await server.kill()
+        self._primary.configure({})
+        await server.back_up_from(self._primary)
+        server.follow(await self._standby_source())
+        await server.start()
+        await self._let_standby_keep_up(server)
+        self._emit("standby", zone=server.zone)
+
+    # -- replication
+
+    async def link(self, folder: Path, lag_s: float) -> LaggingLink:
+        """A link to the primary, whichever server that is."""
+        made = LaggingLink(folder, self._primary.socket, lag_s)
+        await made.start()
+        self._links.append(made)
+        return made
+
+    def _cut_links(self) -> None:
+        for link in self._links:
+            link.cut()
+
+    async def _standby_source(self) -> Replication:
+        if self.synchronous:
+            return Replication(self._primary.folder, self._primary.port, _STANDBY)
+        if self._standby_link is None:
+            lag_s = float(self._order["lag_s"])
+            self._standby_link = await self.link(self._folder / "standby-link", lag_s)
+        return self._standby_link.as_source(_STANDBY)
+
+    async def _let_standby_keep_up(self, standby: Server) -> None:
+        """Wait until it streams, and have commits wait for it if it is synchronous.
+
+        Raises:
+            TimeoutError: it does not stream.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _STREAMING_TIMEOUT_S
+        if self.synchronous:
+            self._primary.configure(_SYNCHRONOUS)
+        wanted = "sync" if self.synchronous else "async"
+        while await self._primary.ask(_STANDBY_STATE) != f"streaming {wanted}":
+            if loop.time() > deadline:
+                self._primary.configure({})
+                raise TimeoutError(f"the standby in {standby.zone} does not stream")
+            await asyncio.sleep(_POLL_S)
+        self._standby_keeps_up = True
+
+    # -- the rest
+
+    def _servers(self) -> Iterator[Server]:
+        yield self._primary
+        if self._standby is not None:
+            yield self._standby
+
+    def _available(self) -> None:
+        primary = self._primary
+        self._emit("available", zone=primary.zone, host=primary.host)
+
+    def _emit(self, event: str, **fields: object) -> None:
+        self._events.emit(event, database=self.name, **fields)
