@@ -1,0 +1,123 @@
+"""The stage's DNS server: `python -m chaosgrade.stage.dns` answers for the names that AWS gives.
+
+Orders come as JSON lines on standard input, events go out on standard output; times are measured
+seconds:
+
+    {"op": "listen", "host"}
+    {"op": "records", "records": {NAME: {"address", "ttl_s"}, …}}    in place of the last ones
+
+    {"event": "ready"}    {"event": "listening", "host", "port"}
+
+Over UDP, IPv4 addresses only (RFC 1035). A TTL in DNS is whole seconds, a stage's is shorter: the
+answer's TTL is rounded down, so that nobody keeps it for too long, and an additional TXT record
+`ttl_ms=N` tells the stage's own resolver the rest.
+"""
+
+import asyncio
+import gc
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from dnslib import QTYPE, RCODE, RR, TXT, A, DNSError, DNSRecord
+
+from chaosgrade import lifeline
+from chaosgrade.stage import event_loop
+from chaosgrade.stage.lines import Events, LineBuffer, Stdin
+
+EXACT_TTL = "ttl_ms="
+"""What the text of the additional record begins with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """What a name leads to.
+
+    Args:
+        address: IPv4.
+        ttl_s: measured seconds that it may be kept.
+    """
+
+    address: str
+    ttl_s: float
+
+
+def answer(request: bytes, records: Mapping[str, Address]) -> bytes | None:
+    """The answer to a DNS message; None to what is none.
+
+    Args:
+        records: {name in lower case, without the last dot: where it leads}.
+    """
+    try:
+        question = DNSRecord.parse(request)
+    except DNSError:
+        return None
+    reply = question.reply()
+    if not question.questions:
+        reply.header.rcode = RCODE.FORMERR
+        return bytes(reply.pack())
+    name = question.q.qname
+    found = records.get(str(name).rstrip(".").lower())
+    if found is None:
+        reply.header.rcode = RCODE.NXDOMAIN
+    elif question.q.qtype in (QTYPE.A, QTYPE.ANY):
+        ttl_s = int(found.ttl_s)
+        reply.add_answer(RR(name, QTYPE.A, rdata=A(found.address), ttl=ttl_s))
+        exact = TXT(f"{EXACT_TTL}{found.ttl_s * 1000:.0f}")
+        reply.add_ar(RR(name, QTYPE.TXT, rdata=exact, ttl=ttl_s))
+    return bytes(reply.pack())
+
+
+class NameServer(asyncio.DatagramProtocol):
+    """Answers every datagram from its records."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, Address] = {}
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.DatagramTransport, transport)
+
+    def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
+        reply = answer(data, self.records)
+        if reply is not None:
+            self._transport.sendto(reply, addr)
+
+
+async def serve() -> None:
+    """Take orders until the end of standard input."""
+    events, server, loop = Events(), NameServer(), asyncio.get_running_loop()
+    orders = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), Stdin())
+    events.emit("ready")
+    buffer = LineBuffer()
+    while chunk := await orders.read(1 << 16):
+        for order in buffer.feed(chunk):
+            match order["op"]:
+                case "listen":
+                    transport, _ = await loop.create_datagram_endpoint(
+                        lambda: server, local_addr=(order["host"], 0)
+                    )
+                    host, port = transport.get_extra_info("sockname")
+                    events.emit("listening", host=host, port=port)
+                case "records":
+                    server.records = {
+                        name.lower(): Address(record["address"], float(record["ttl_s"]))
+                        for name, record in order["records"].items()
+                    }
+                case unknown:
+                    raise ValueError(f"no order {unknown}")
+
+
+def main() -> None:
+    """Run as a child of the stage."""
+    lifeline.die_with_parent()
+    lifeline.name_process("stage-dns")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # the end of standard input is the word to leave
+    gc.freeze()  # the collector need not look at what is imported
+    event_loop.run(serve())
+
+
+if __name__ == "__main__":
+    main()
