@@ -96,6 +96,8 @@ def _come_up(
         endpoint=endpoint.url,
         env=variables,
         balancers=plane.balancer_urls,
+        dns="",  # known once it listens
+        databases={database.id: database.endpoint for database in plane.databases.all()},
         fabric="loopback",
         time_scale=options.time_scale,
         template=chosen.name,
@@ -115,6 +117,7 @@ def _come_up(
             )
         time.sleep(TICK_S / 5)
         plane.tick()
+    document["dns"] = plane.name_server
     return document
 
 
@@ -132,6 +135,8 @@ def _say(document: dict[str, Any], *, as_json: bool) -> None:
     print()
     for name, url in document["balancers"].items():
         print(f"balancer {name}: {url}")
+    for name, endpoint in document["databases"].items():
+        print(f"database {name}: {endpoint} by the name server at {document['dns']}")
     sys.stdout.flush()
 
 

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Mapping
 from threading import RLock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chaosgrade.errors import UsageError
 from chaosgrade.stage import network_acls
@@ -17,14 +17,16 @@ from chaosgrade.stage.addresses import Addresses
 from chaosgrade.stage.autoscaling import IN_SERVICE
 from chaosgrade.stage.balancing import Balancing
 from chaosgrade.stage.children import Child
+from chaosgrade.stage.database_reconciler import DatabaseReconciler
 from chaosgrade.stage.group_reconciler import GroupReconciler
 from chaosgrade.stage.links import Links
 from chaosgrade.stage.ssm_documents import Invocation, invoke
 from chaosgrade.stage.template import Template
 from chaosgrade.stage.timing import ADDRESS_SILENT_S, AwsTime
-from chaosgrade.stage.world import Hooks, Host
+from chaosgrade.stage.world import DatabaseHooks, Hooks, Host
 
 if TYPE_CHECKING:
+    from chaosgrade.stage.moto_databases import MotoDatabases
     from chaosgrade.stage.moto_world import MotoWorld
 
 _WEB_PORT = 8080
@@ -55,12 +57,22 @@ class ControlPlane:
         self._hosts = Child("chaosgrade.stage.hosts", lambda event: None)
         self._balancing = Balancing(scale, self._send_balancer, self._left_at.get)
         self._balancer = Child("chaosgrade.stage.balancer", self._balancing.on_event)
+        self._databases = DatabaseReconciler(
+            self._time, self.addresses.for_subnet, self._publish_names
+        )
+        if '"AWS::RDS::DBInstance"' in template.body:
+            self._databases.start()  # it makes ready while moto is being imported
+        self._name_server = Child("chaosgrade.stage.dns", self._on_name_server)
+        self._name_server.send({"op": "listen", "host": self.addresses.name_server})
+        self.name_server = ""
+        """"address:port" of the stage's DNS server; empty until it listens."""
         self.world: MotoWorld
+        self.databases: MotoDatabases
         self._groups: GroupReconciler
 
     def build(self) -> None:
         """Create the stack. Called once, after moto has been imported."""
-        from chaosgrade.stage import moto_replacements  # late: see moto_import
+        from chaosgrade.stage import moto_databases, moto_replacements  # late: see moto_import
         from chaosgrade.stage.moto_world import MotoWorld
 
         hooks = Hooks(
@@ -80,6 +92,8 @@ class ControlPlane:
         )
         self.world = MotoWorld(self._region, hooks)
         moto_replacements.install(hooks, self.world)
+        self.databases = moto_databases.MotoDatabases(self._region)
+        moto_databases.install(DatabaseHooks(self._databases.reboot, self._databases.promote))
         self._groups = GroupReconciler(
             self.world,
             runs=self._running.__contains__,
@@ -97,20 +111,26 @@ class ControlPlane:
         }
 
     def ready(self) -> bool:
-        """Whether every group is full, every target healthy, every listener open.
+        """Whether groups are full, targets healthy, databases available and listeners open.
 
         Raises:
-            UsageError: a listener cannot be opened, or a child has died.
+            UsageError: a listener cannot be opened, a database not started; a child has died.
         """
-        if self._balancing.errors:
-            raise UsageError(self._balancing.errors[0])
+        if failure := self._balancing.errors[:1] or self._databases.errors[:1]:
+            raise UsageError(failure[0])
         self.check_children()
         with self.lock:
             full = all(
                 [m.lifecycle for m in group.members] == [IN_SERVICE] * group.desired
                 for group in self._groups.groups(self._now())
             )
-            if not self._up and full and self._balancing.ready(self._now()):
+            parts_are = (
+                full
+                and self._balancing.ready(self._now())
+                and self._databases.ready(self.databases)
+                and self.name_server
+            )
+            if not self._up and parts_are:
                 # A stage plays a system that has been up for long: nothing is in its grace period,
                 # and only what is launched later boots.
                 self.world.settle()
@@ -123,7 +143,12 @@ class ControlPlane:
         Raises:
             UsageError: one has died.
         """
-        for name, child in (("hosts", self._hosts), ("balancer", self._balancer)):
+        for name, child in (
+            ("hosts", self._hosts),
+            ("balancer", self._balancer),
+            ("databases", self._databases),
+            ("dns", self._name_server),
+        ):
             if not child.alive:
                 raise UsageError(
                     f"the stage's process {name} has ended, and with it the stage; start it again"
@@ -137,6 +162,7 @@ class ControlPlane:
             self.follow()
             self._groups.reconcile(self._now())
             self.follow()
+            self._databases.reconcile(self.databases)
         for error in self._balancing.errors[self._errors_said :]:
             self._errors_said += 1
             print(f"chaosgrade: {error}", file=sys.stderr, flush=True)
@@ -151,10 +177,11 @@ class ControlPlane:
 
     def stop(self) -> None:
         """End everything that was started."""
-        self._balancer.close()
-        self._hosts.close()
-        self._balancer.stop()
-        self._hosts.stop()
+        children = (self._databases, self._balancer, self._hosts, self._name_server)
+        for child in children:
+            child.close()
+        for child in children:
+            child.stop()
 
     def _now(self) -> float:
         return self._time.at(time.monotonic())
@@ -215,6 +242,15 @@ class ControlPlane:
         if instance in self._running:
             self._hosts.send({"op": "stop", "instance": instance})
             del self._running[instance]  # found missing, and launched, right after this call
+
+    # -- names
+
+    def _publish_names(self, records: Mapping[str, Mapping[str, object]]) -> None:
+        self._name_server.send({"op": "records", "records": records})
+
+    def _on_name_server(self, event: Mapping[str, Any]) -> None:
+        if event["event"] == "listening":
+            self.name_server = f"{event['host']}:{event['port']}"
 
     # -- balancers
 

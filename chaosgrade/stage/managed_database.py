@@ -19,6 +19,7 @@ from chaosgrade.stage.lagging_link import LaggingLink
 from chaosgrade.stage.lines import Events
 from chaosgrade.stage.postgres import Replication, Server
 
+_ALWAYS_THERE = "postgres"
 _STANDBY, _REPLICA = "standby", "replica"
 _SYNCHRONOUS = {"synchronous_standby_names": _STANDBY}
 _STANDBY_STATE: LiteralString = """
@@ -87,12 +88,13 @@ class ManagedDatabase:
             await asyncio.gather(self._primary.start(), self._standby.start())
         else:
             await self._primary.start()
-        user, name = sql.Identifier(order["user"]), sql.Identifier(order["name"])
+        user = sql.Identifier(order["user"])
         create_user = sql.SQL("CREATE ROLE {} LOGIN CREATEDB CREATEROLE PASSWORD {}")
-        await self._primary.execute(
-            create_user.format(user, sql.Literal(order["password"])),
-            sql.SQL("CREATE DATABASE {} OWNER {}").format(name, user),
-        )
+        await self._primary.execute(create_user.format(user, sql.Literal(order["password"])))
+        if order["name"] and order["name"] != _ALWAYS_THERE:
+            create_database = sql.SQL("CREATE DATABASE {} OWNER {}")
+            name = sql.Identifier(order["name"])
+            await self._primary.execute(create_database.format(name, user))
         if self._standby is not None:
             await self._let_standby_keep_up(self._standby)
         self._available()
@@ -169,14 +171,15 @@ class ManagedDatabase:
         """A server does not answer any more."""
         if server.running:
             return  # it was started again while this waited for its turn
-        down_s = float(self._order["detection_s"])
+        detection_s = float(self._order["detection_s"])
         if server is self._primary:
             self._cut_links()
             self._emit("down", zone=server.zone)
-            await self._recover(down_s)
+            await asyncio.sleep(detection_s)
+            await self._recover(0.0)
         elif server is self._standby:
             self._standby_keeps_up = False
-            await asyncio.sleep(down_s)  # commits wait meanwhile
+            await asyncio.sleep(detection_s)  # commits wait meanwhile
             self._primary.configure({})
             await self._rejoin()
 

@@ -16,7 +16,7 @@ from chaosgrade.stage.regions import REGIONS
 
 _UNUSED_BY_TEMPLATES = (
     "apigateway", "awslambda", "batch", "cloudwatch", "datapipeline", "dynamodb", "ecr", "ecs",
-    "efs", "emr", "events", "iot", "kinesis", "kms", "rds", "redshift", "route53", "sagemaker",
+    "efs", "emr", "events", "iot", "kinesis", "kms", "redshift", "route53", "sagemaker",
     "sqs", "stepfunctions",
 )  # fmt: skip
 
@@ -32,7 +32,7 @@ def import_moto(region: str) -> None:
     _answer_regions_from_a_table()
     _load_instance_types_of(region)
     # These are needed whole by the services that a stage runs, placeholders must not precede them.
-    for name in ("ec2", "autoscaling", "elbv2", "ssm", "iam", "sts", "s3", "sns"):
+    for name in ("ec2", "autoscaling", "elbv2", "rds", "ssm", "iam", "sts", "s3", "sns"):
         importlib.import_module(f"moto.{name}.models")
     placeholders = _place_holders()
     try:

@@ -31,6 +31,7 @@ from moto.ssm.exceptions import InvalidDocument
 from moto.ssm.models import Command, SimpleSystemManagerBackend
 
 from chaosgrade.stage.autoscaling import PENDING
+from chaosgrade.stage.moto_replacing import replace as _replace
 from chaosgrade.stage.moto_world import MotoWorld
 from chaosgrade.stage.ssm_documents import DOCUMENTS
 from chaosgrade.stage.world import ACCOUNT, Hooks
@@ -46,12 +47,6 @@ def install(hooks: Hooks, world: MotoWorld) -> None:
     _standby(world)
     _balancing(hooks, world)
     _commands(hooks)
-
-
-def _replace(owner: type, name: str, method: Any) -> None:
-    if not hasattr(owner, name):
-        raise AttributeError(f"moto has no {owner.__name__}.{name}: another version than pinned?")
-    setattr(owner, name, method)
 
 
 # -- EC2

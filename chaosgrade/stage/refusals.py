@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
 
-PLAYED = ("autoscaling", "cloudformation", "ec2", "elasticloadbalancing", "ssm")
+PLAYED = ("autoscaling", "cloudformation", "ec2", "elasticloadbalancing", "rds", "ssm")
 STORED = (
     "dynamodb", "events", "iam", "kms", "logs", "monitoring", "s3", "secretsmanager", "sns", "sqs",
     "sts", "tagging",
@@ -23,6 +23,9 @@ _ALARMS = "it evaluates no metrics, alarms or schedules; call SetDesiredCapacity
 _STACKS = "its stack is made when it starts; give the template to: chaosgrade stage up --template"
 _NETWORK = "of the network it plays network ACLs"
 _SPOT = "it has no Spot capacity"
+_DATABASES = "its DB instances keep what they were created with"
+_CLUSTERS = "it has DB instances, and no DB clusters or proxies"
+_BACKUPS = "its snapshots hold no data"
 _RULES = "its listeners have a default action only"
 
 OPERATIONS: Mapping[str, Mapping[str, str]] = {
@@ -54,6 +57,30 @@ OPERATIONS: Mapping[str, Mapping[str, str]] = {
     "elasticloadbalancing": dict.fromkeys(
         ("CreateRule", "ModifyRule", "SetRulePriorities"), _RULES
     ),
+    "rds": {
+        **dict.fromkeys(
+            (
+                "ModifyDBInstance", "StartDBInstance", "StopDBInstance", "SwitchoverReadReplica",
+                "CreateBlueGreenDeployment",
+            ),
+            _DATABASES,
+        ),
+        **dict.fromkeys(
+            (
+                "CreateDBCluster", "FailoverDBCluster", "RebootDBCluster", "CreateGlobalCluster",
+                "CreateDBShardGroup", "CreateDBProxy",
+            ),
+            _CLUSTERS,
+        ),
+        **dict.fromkeys(
+            (
+                "RestoreDBInstanceFromDBSnapshot", "RestoreDBInstanceToPointInTime",
+                "RestoreDBInstanceFromS3", "RestoreDBClusterFromSnapshot",
+                "RestoreDBClusterToPointInTime",
+            ),
+            _BACKUPS,
+        ),
+    },
 }  # fmt: skip
 """{service: {operation: why}} of what moto would store without consequences."""
 

@@ -40,6 +40,8 @@ SUPPORTED: Mapping[str, str] = {
     "AWS::EC2::VPCGatewayAttachment": STORED,
     "AWS::IAM::InstanceProfile": STORED,
     "AWS::IAM::Role": STORED,
+    "AWS::RDS::DBInstance": REAL,
+    "AWS::RDS::DBSubnetGroup": REAL,
 }
 """Resource types: "real" ones have consequences on the stage, "stored" ones can be described."""
 

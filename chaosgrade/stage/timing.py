@@ -15,6 +15,24 @@ unless health checks do so first. Assumption: the documented target states say t
 ADDRESS_SILENT_S = 900.0
 """After an instance has left, its address answers nothing for this long; then it refuses."""
 
+DATABASE_FAILOVER_S = 60.0
+"""From the loss of a Multi-AZ DB instance's primary until its standby is promoted; the endpoint's
+name follows. Amazon RDS User Guide, "Failing over a Multi-AZ DB instance": "Failover times are
+typically 60–120 seconds". That a crash of a server that has no standby is acted upon after the same
+time is an assumption."""
+
+DATABASE_RESTART_S = 30.0
+"""For which a DB instance that is rebooted in place is down, the start itself excluded. Assumption:
+the User Guide says that the time depends on the crash recovery of the engine."""
+
+DNS_TTL_S = 5.0
+"""Of the endpoint names of DB instances. Assumption: it is what Amazon's name servers answer, and
+documented for Amazon Aurora only."""
+
+REPLICATION_LAG_S = 0.5
+"""Real seconds by which asynchronous standbys and read replicas lag; traffic is not scaled.
+Assumption: AWS documents a metric (`ReplicaLag`) and no value."""
+
 TICK_S = 0.05
 """Real seconds between two looks of the reconcilers at the world."""
 

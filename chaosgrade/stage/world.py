@@ -47,6 +47,42 @@ class Activity(TypedDict):
 
 
 @dataclass(frozen=True, slots=True)
+class Database:
+    """A DB instance as the data plane needs it.
+
+    Args:
+        endpoint: its DNS name.
+        places: (zone, subnet id) of the primary and, if it is Multi-AZ, of the standby.
+        name: of the database that it begins with; None for no other than PostgreSQL's own.
+        asynchronous: whether its standby lags and is promoted all the same.
+        source: whose read replica it is.
+    """
+
+    id: str
+    endpoint: str
+    port: int
+    places: tuple[tuple[str, str], ...]
+    user: str
+    password: str
+    name: str | None
+    asynchronous: bool
+    source: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseHooks:
+    """What moto's replaced methods of Amazon RDS ask the stage.
+
+    Args:
+        reboot: restarts a DB instance, or (True) has its standby take over.
+        promote: makes a read replica a DB instance of its own.
+    """
+
+    reboot: Callable[[str, bool], None]
+    promote: Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
 class Hooks:
     """What moto's replaced methods ask the stage.
 
