@@ -32,9 +32,9 @@ class LaggingLink:
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.Task[None]] = set()
 
-    def as_source(self, name: str) -> Replication:
+    def as_source(self, name: str, *, readable: bool) -> Replication:
         """What a standby behind the link follows, calling itself `name`."""
-        return Replication(self._folder, _PORT, name)
+        return Replication(self._folder, _PORT, name, readable)
 
     async def start(self) -> None:
         """Accept connections."""

@@ -23,7 +23,8 @@ _ALWAYS_THERE = "postgres"
 _STANDBY, _REPLICA = "standby", "replica"
 _SYNCHRONOUS = {"synchronous_standby_names": _STANDBY}
 _STANDBY_STATE: LiteralString = """
-    SELECT state || ' ' || sync_state FROM pg_stat_replication WHERE application_name = 'standby'
+    SELECT state || ' ' || sync_state FROM pg_stat_replication
+    WHERE application_name = 'standby' AND flush_lsn >= %s
 """
 _POLL_S = 0.01
 _STREAMING_TIMEOUT_S = 30.0
@@ -104,13 +105,13 @@ class ManagedDatabase:
         link = await source.link(self._folder / "link", lag_s)
         self._source = link
         await self._primary.back_up_from(source._primary)
-        self._primary.follow(link.as_source(_REPLICA))
+        self._primary.follow(link.as_source(_REPLICA, readable=True))
         await self._primary.start()
         self._available()
 
     async def promote(self) -> None:
         """A read replica becomes a database of its own."""
-        await self._primary.ask("SELECT pg_promote()")
+        await self._primary.promote()
         if self._source is not None:
             await self._source.close()
             self._source = None
@@ -201,7 +202,7 @@ class ManagedDatabase:
 
     async def _promote_standby(self, old: Server, new: Server) -> None:
         new.configure({})
-        await new.ask("SELECT pg_promote()")
+        await new.promote()
         self._primary, self._standby = new, old
         for link in self._links:
             link.source = new.socket
@@ -242,24 +243,26 @@ class ManagedDatabase:
 
     async def _standby_source(self) -> Replication:
         if self.synchronous:
-            return Replication(self._primary.folder, self._primary.port, _STANDBY)
+            return Replication(self._primary.folder, self._primary.port, _STANDBY, readable=False)
         if self._standby_link is None:
             lag_s = float(self._order["lag_s"])
             self._standby_link = await self.link(self._folder / "standby-link", lag_s)
-        return self._standby_link.as_source(_STANDBY)
+        return self._standby_link.as_source(_STANDBY, readable=False)
 
     async def _let_standby_keep_up(self, standby: Server) -> None:
-        """Wait until it streams, and have commits wait for it if it is synchronous.
+        """Wait until it has what was written up to now, and have commits wait for it from now on if
+        it is synchronous.
 
         Raises:
             TimeoutError: it does not stream.
         """
+        written = await self._primary.ask("SELECT pg_current_wal_flush_lsn()::text")
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _STREAMING_TIMEOUT_S
         if self.synchronous:
             self._primary.configure(_SYNCHRONOUS)
         wanted = "sync" if self.synchronous else "async"
-        while await self._primary.ask(_STANDBY_STATE) != f"streaming {wanted}":
+        while await self._primary.ask(_STANDBY_STATE, written) != f"streaming {wanted}":
             if loop.time() > deadline:
                 self._primary.configure({})
                 raise TimeoutError(f"the standby in {standby.zone} does not stream")

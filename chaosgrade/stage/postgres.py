@@ -5,6 +5,7 @@ other through Unix sockets, which only they can reach; customers come over TCP w
 """
 
 import asyncio
+import ctypes
 import importlib.util
 import shutil
 import signal
@@ -25,8 +26,11 @@ ADMIN = "rdsadmin"
 
 _START_TIMEOUT_S = 20.0
 _POLL_S = 0.005
-_STATUS_LINE = 7
-"""Of postmaster.pid, counted from 0: LOCK_FILE_LINE_PM_STATUS in PostgreSQL's pidfile.h."""
+_IS_STANDBY: LiteralString = "SELECT pg_is_in_recovery()"
+_LOCK_FILE = "postmaster.pid"
+_SHARED_MEMORY_LINE, _STATUS_LINE = 6, 7
+"""Of that file, counted from 0: key and id of a segment; the status (PostgreSQL's pidfile.h)."""
+_IPC_RMID = 0
 
 _ACCESS = f"local all,replication {ADMIN} trust\nhost all all 0.0.0.0/0 scram-sha-256\n"
 
@@ -39,6 +43,7 @@ _SETTINGS = {
     "max_connections": "100",
     "shared_buffers": "32MB",
     "log_min_messages": "fatal",
+    "dynamic_shared_memory_type": "mmap",  # files among its data, not in /dev/shm
     "listen_addresses": "{host}",
     "port": "{port}",
     "unix_socket_directories": "{folder}",
@@ -53,18 +58,23 @@ class Replication:
         folder: of the socket that its primary, or what stands before it, listens on.
         port: of that socket.
         name: what the standby calls itself there.
+        readable: whether customers may read from it meanwhile.
     """
 
     folder: Path
     port: int
     name: str
+    readable: bool
 
     def settings(self) -> dict[str, str]:
         """As the standby's server wants it."""
         connection = {
             "host": self.folder, "port": self.port, "user": ADMIN, "application_name": self.name,
         }  # fmt: skip
-        return {"primary_conninfo": " ".join(f"{key}={value}" for key, value in connection.items())}
+        return {
+            "primary_conninfo": " ".join(f"{key}={value}" for key, value in connection.items()),
+            "hot_standby": "on" if self.readable else "off",
+        }
 
 
 def socket_in(folder: Path, port: int) -> Path:
@@ -208,8 +218,7 @@ class Server:
         """
         fields = {"host": self.host, "port": self.port, "folder": self.folder}
         settings = [f"{name}={value.format(**fields)}" for name, value in _SETTINGS.items()]
-        lock_file = self._data / "postmaster.pid"
-        lock_file.unlink(missing_ok=True)
+        lock_file = self._data / _LOCK_FILE
         with (self.folder / "log").open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
                 program("postgres"),
@@ -228,6 +237,22 @@ class Server:
                 raise UsageError(f"PostgreSQL at {self.host}:{self.port} does not start: {reason}")
             await asyncio.sleep(_POLL_S)
         self._watch = asyncio.create_task(self._await_exit(process))
+
+    async def promote(self) -> None:
+        """A standby takes writes.
+
+        Raises:
+            UsageError: it ends instead.
+            psycopg.Error: likewise.
+        """
+        if self._process is None:
+            raise UsageError(f"PostgreSQL at {self.host}:{self.port} does not run")
+        (self._data / "promote").touch()
+        process_tree.send([self._process.pid], signal.SIGUSR1)
+        while _status(self._data / _LOCK_FILE) != "ready" or await self.ask(_IS_STANDBY):
+            if self._process is None:
+                raise UsageError(f"PostgreSQL at {self.host}:{self.port} ended while promoted")
+            await asyncio.sleep(_POLL_S)
 
     async def stop(self) -> None:
         """End it as an operator would: clients are disconnected, everything is written."""
@@ -271,9 +296,11 @@ class Server:
             process_tree.send([process.pid, *alive], signal.SIGKILL)
         self._frozen = []
         await process.wait()
+        _free_shared_memory(self._data / _LOCK_FILE)
 
     async def _await_exit(self, process: asyncio.subprocess.Process) -> None:
         await process.wait()
+        _free_shared_memory(self._data / _LOCK_FILE)
         self._process = self._watch = None
         self._on_exit(self)
 
@@ -289,14 +316,14 @@ class Server:
             for statement in statements:
                 await connection.execute(statement)
 
-    async def ask(self, question: LiteralString) -> object:
+    async def ask(self, question: LiteralString, *values: object) -> object:
         """The first value of the answer; None without a row.
 
         Raises:
             psycopg.Error: it refuses, or does not run.
         """
         async with await self._connect() as connection:
-            row = await (await connection.execute(question)).fetchone()
+            row = await (await connection.execute(question, values)).fetchone()
             return row[0] if row else None
 
     async def _connect(self) -> psycopg.AsyncConnection[tuple[object]]:
@@ -306,7 +333,18 @@ class Server:
 
 
 def _status(lock_file: Path) -> str:
+    return _line(lock_file, _STATUS_LINE)
+
+
+def _line(lock_file: Path, number: int) -> str:
     try:
-        return lock_file.read_text("utf-8", "replace").splitlines()[_STATUS_LINE].strip()
+        return lock_file.read_text("utf-8", "replace").splitlines()[number].strip()
     except (FileNotFoundError, IndexError):
         return ""
+
+
+def _free_shared_memory(lock_file: Path) -> None:
+    """Free the System V segment that a killed server leaves (shmctl(2)); a stopped one frees it."""
+    if key_and_id := _line(lock_file, _SHARED_MEMORY_LINE):
+        ctypes.CDLL(None).shmctl(int(key_and_id.split()[1]), _IPC_RMID, None)
+        lock_file.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 HOSTS, BALANCER = "chaosgrade.stage.hosts", "chaosgrade.stage.balancer"
+DATABASES, DNS = "chaosgrade.stage.databases", "chaosgrade.stage.dns"
 PATIENCE_S = 15.0
 _numbers = itertools.count(1)
 
@@ -28,11 +29,15 @@ def free_address() -> tuple[str, int]:
 
 
 class Child:
-    """A child of the stage: orders down, events up."""
+    """A child of the stage: orders down, events up.
 
-    def __init__(self, module: str) -> None:
+    Args:
+        through: a command that runs what follows it, such as `unshare`.
+    """
+
+    def __init__(self, module: str, *through: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [*through, sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         self.events: list[dict[str, Any]] = []
         self._rest = b""
@@ -91,9 +96,9 @@ class Child:
 
 
 @contextmanager
-def child(module: str) -> Iterator[Child]:
+def child(module: str, *through: str) -> Iterator[Child]:
     """A child that is ready, and gone afterwards."""
-    started = Child(module)
+    started = Child(module, *through)
     try:
         started.wait_for("ready")
         yield started

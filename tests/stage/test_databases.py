@@ -1,0 +1,316 @@
+"""Databases are PostgreSQL: what is acknowledged is kept, or lost where the design loses it."""
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.stage.children import DATABASES, Child, child, free_address, runs, wait_until
+from tests.stage.conftest import descendants
+
+PORT = 5432
+_DETECTION_S = 0.2
+_LAG_S = 0.3
+_HANG_S = 0.5
+
+
+@pytest.fixture(scope="module")
+def databases() -> Iterator[Child]:
+    """One process for all tests; each makes databases of its own."""
+    with child(DATABASES) as started:
+        yield started
+
+
+def create(databases: Child, name: str, zones: str = "ab", **changes: object) -> list[str]:
+    """Create a database with a server in each of these zones; returns their addresses."""
+    hosts = [free_address()[0] for _ in zones]
+    order: dict[str, object] = {
+        "servers": [{"zone": z, "host": h} for z, h in zip(zones, hosts, strict=True)],
+        "port": PORT, "user": "shop", "password": "secret", "name": "shop",
+        "detection_s": _DETECTION_S, "replication": "synchronous", "lag_s": _LAG_S,
+    }  # fmt: skip
+    databases.send(op="create", database=name, **{**order, **changes})
+    assert databases.wait_for("available", database=name)["host"] == hosts[0]
+    return hosts
+
+
+def connect(host: str) -> "psycopg.Connection[Any]":
+    return psycopg.connect(
+        host=host, port=PORT, user="shop", password="secret", dbname="shop", autocommit=True,
+        connect_timeout=2,
+    )  # fmt: skip
+
+
+def rows(host: str) -> set[int]:
+    """Orders there; none as well when the table was lost, or not made yet."""
+    with connect(host) as connection:
+        try:
+            return {n for (n,) in connection.execute("SELECT n FROM orders")}
+        except psycopg.errors.UndefinedTable:
+            return set()
+
+
+def reach(host: str) -> str:
+    try:
+        with socket.create_connection((host, PORT), timeout=_HANG_S):
+            return "connected"
+    except TimeoutError:
+        return "hangs"
+    except ConnectionRefusedError:
+        return "refused"
+
+
+def servers(of: Child) -> dict[int, str]:
+    """{process id: command line} of the first processes of PostgreSQL servers."""
+    found = {}
+    for pid in descendants(of.process.pid):
+        try:
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if command[0].endswith(b"/bin/postgres"):
+            found[pid] = b" ".join(command).decode()
+    return found
+
+
+def crash(of: Child, host: str) -> None:
+    """Kill the first process of the server at an address."""
+    (pid,) = (p for p, command in servers(of).items() if f"listen_addresses={host} " in command)
+    os.kill(pid, signal.SIGKILL)
+
+
+class Writers:
+    """Customers who write numbers, each to its connection, until that breaks.
+
+    Args:
+        host: where they write.
+    """
+
+    def __init__(self, host: str, first: int = 0) -> None:
+        self.acknowledged: set[int] = set()
+        self._connections = [connect(host) for _ in range(3)]
+        self._connections[0].execute("CREATE TABLE IF NOT EXISTS orders (n int PRIMARY KEY)")
+        self._began = time.monotonic()
+        self._threads = [
+            threading.Thread(target=self._write, args=(connection, first + number), daemon=True)
+            for number, connection in enumerate(self._connections)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def have_written(self, count: int) -> None:
+        """Wait until so many writes are acknowledged, at 200 or more a second."""
+        wait_until(lambda: len(self.acknowledged) >= count, f"{count} writes acknowledged")
+        assert len(self.acknowledged) / (time.monotonic() - self._began) > 200
+
+    def end(self) -> set[int]:
+        """Wait until all connections have broken; what was acknowledged."""
+        for thread in self._threads:
+            thread.join(10)
+            assert not thread.is_alive()
+        for connection in self._connections:
+            connection.close()
+        return self.acknowledged
+
+    def _write(self, connection: "psycopg.Connection[Any]", number: int) -> None:
+        try:
+            while True:
+                connection.execute("INSERT INTO orders VALUES (%s)", (number,))
+                self.acknowledged.add(number)
+                number += len(self._connections)
+        except psycopg.OperationalError:
+            return
+
+
+@contextmanager
+def failing_over(databases: Child, name: str, host: str, how: str) -> Iterator[Writers]:
+    """Writers at work, then the loss of the primary under them, and the standby's promotion."""
+    writers = Writers(host, first=max(rows(host), default=-1) + 1)
+    writers.have_written(300)
+    if how == "crash":
+        crash(databases, host)
+    else:
+        databases.send(op="fail_over", database=name, down_s=_DETECTION_S)
+    databases.wait_for("failed_over", database=name)
+    yield writers
+
+
+@pytest.mark.parametrize("how", ["crash", "reboot"])
+def test_no_acknowledged_write_is_lost_when_the_standby_takes_over(
+    databases: Child, how: str
+) -> None:
+    """Also when the old primary, which has rejoined, takes over in its turn."""
+    first, second = create(databases, how)
+    with failing_over(databases, how, first, how) as writers:
+        assert writers.end() <= rows(second)
+    databases.wait_for("standby", database=how, zone="a")
+    kept = rows(second)
+    with failing_over(databases, how, second, how) as writers:
+        assert kept | writers.end() <= rows(first)
+
+
+def test_an_asynchronous_standby_loses_acknowledged_writes(databases: Child) -> None:
+    """What it lagged behind with is gone, and nothing says so."""
+    first, second = create(databases, "async", replication="asynchronous")
+    with failing_over(databases, "async", first, "crash") as writers:
+        lost = writers.end() - rows(second)
+        assert len(lost) > 0
+    databases.wait_for("standby", database="async", zone="a")
+
+
+def test_a_server_without_a_standby_restarts_in_place(databases: Child) -> None:
+    """After a reboot and after a crash; meanwhile its living host refuses."""
+    (host,) = create(databases, "single", zones="a")
+    with connect(host) as connection:
+        connection.execute("CREATE TABLE orders (n int)")
+        connection.execute("INSERT INTO orders VALUES (1)")
+    databases.send(op="restart", database="single", down_s=_DETECTION_S)
+    databases.wait_for("down", database="single", zone="a")
+    assert reach(host) == "refused"
+    databases.wait_for("available", database="single", host=host)
+    crash(databases, host)
+    databases.wait_for("down", database="single")
+    assert reach(host) == "refused"
+    databases.wait_for("available", database="single", host=host)
+    assert rows(host) == {1}
+
+
+def test_a_standby_takes_no_connections(databases: Child) -> None:
+    """Who has kept the address of an old primary is turned away, not served old data."""
+    _, second = create(databases, "closed")
+    with pytest.raises(psycopg.OperationalError, match="not accepting connections"):
+        connect(second)
+
+
+def test_commits_go_on_without_a_standby_that_is_gone(databases: Child) -> None:
+    """They wait for its detection; it rejoins and can be promoted again."""
+    first, second = create(databases, "alone")
+    with connect(first) as connection:
+        connection.execute("CREATE TABLE orders (n int)")
+        crash(databases, second)
+        connection.execute("INSERT INTO orders VALUES (1)")
+    databases.wait_for("standby", database="alone", zone="b")
+    databases.send(op="fail_over", database="alone", down_s=0)
+    databases.wait_for("failed_over", database="alone", host=second)
+    assert rows(second) == {1}
+
+
+def test_a_lost_zone_is_silent_and_its_standby_takes_over(databases: Child) -> None:
+    """Connections to the lost server stall, new ones hang; when it is back it follows."""
+    first, second = create(databases, "zone", zones="cd")
+    writers = Writers(first)
+    writers.have_written(100)
+    databases.send(op="lose_zone", zone="c")
+    databases.wait_for("failed_over", database="zone", host=second)
+    assert [reach(first), reach(first)] == ["hangs", "hangs"]
+    assert writers.acknowledged <= rows(second)
+    databases.send(op="restore_zone", zone="c")
+    databases.wait_for("standby", database="zone", zone="c")
+    writers.end()
+    assert reach(first) == "connected"
+
+
+def test_a_read_replica_lags_and_can_be_promoted(databases: Child) -> None:
+    """It has a write only after its lag; promoted, it takes its own and gets no more."""
+    source, _ = create(databases, "source")
+    host = free_address()[0]
+    with connect(source) as connection:
+        connection.execute("CREATE TABLE orders (n int)")
+        databases.send(
+            op="replicate", database="replica", servers=[{"zone": "c", "host": host}], port=PORT,
+            source="source", lag_s=_LAG_S, detection_s=_DETECTION_S,
+        )  # fmt: skip
+        databases.wait_for("available", database="replica", host=host)
+        began = time.monotonic()
+        connection.execute("INSERT INTO orders VALUES (1)")
+        wait_until(lambda: rows(host) == {1}, "replicated")
+        assert time.monotonic() - began >= _LAG_S
+        with connect(host) as reader, pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+            reader.execute("INSERT INTO orders VALUES (2)")
+        databases.send(op="promote", database="replica")
+        databases.wait_for("available", database="replica")
+        connection.execute("INSERT INTO orders VALUES (3)")
+    with connect(host) as writer:
+        writer.execute("INSERT INTO orders VALUES (2)")
+    assert rows(host) == {1, 2}
+
+
+def test_a_replica_follows_the_new_primary(databases: Child) -> None:
+    """After a failover of its source it goes on replicating."""
+    first, second = create(databases, "moving")
+    host = free_address()[0]
+    databases.send(
+        op="replicate", database="moving-replica", servers=[{"zone": "c", "host": host}],
+        port=PORT, source="moving", lag_s=0.05, detection_s=_DETECTION_S,
+    )  # fmt: skip
+    databases.wait_for("available", database="moving-replica")
+    with failing_over(databases, "moving", first, "reboot") as writers:
+        acknowledged = writers.end()
+    with connect(second) as connection:
+        connection.execute("INSERT INTO orders VALUES (-1)")
+    wait_until(lambda: acknowledged | {-1} <= rows(host), "replicated after the failover")
+
+
+_AS_ROOT = ("unshare", "--user", "--map-root-user")
+_AS_SOMEBODY = ("unshare", "--user", "--map-user=1000", "--map-group=1000", "--keep-caps")
+_WITHOUT_NAMESPACES = (
+    *_AS_SOMEBODY, "sh", "-c", 'echo 0 > /proc/sys/user/max_user_namespaces; exec "$@"', "sh",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("through", [_AS_ROOT, _AS_SOMEBODY, _WITHOUT_NAMESPACES])
+def test_it_works_for_root_and_others_and_leaves_nothing(through: tuple[str, ...]) -> None:
+    """Told to leave, it takes processes, folders and shared memory along."""
+    before = traces()
+    with child(DATABASES, *through) as databases:
+        _, second = create(databases, "shop")
+        databases.send(op="fail_over", database="shop", down_s=0)
+        databases.wait_for("failed_over", database="shop", host=second)
+        databases.wait_for("standby", database="shop")
+        started = [databases.process.pid, *descendants(databases.process.pid)]
+    assert not any(map(runs, started))
+    assert traces() == before
+
+
+def test_a_killed_process_leaves_nothing() -> None:
+    """SIGKILL, also while servers are stopped for a lost zone: the kernel clears up."""
+    before = traces()
+    databases = Child(DATABASES)
+    create(databases, "shop")
+    databases.send(op="lose_zone", zone="a")
+    databases.wait_for("failed_over", database="shop")
+    started = [databases.process.pid, *descendants(databases.process.pid)]
+    assert len(started) > 10
+    databases.process.kill()
+    databases.process.wait()
+    wait_until(lambda: not any(map(runs, started)), "all processes gone")
+    assert traces() == before
+    databases.leave()
+
+
+def test_root_without_namespaces_is_told_what_to_do(capfd: pytest.CaptureFixture[str]) -> None:
+    """One line, and no server."""
+    no_more = 'echo 0 > /proc/sys/user/max_user_namespaces; exec "$@"'
+    refused = Child(DATABASES, *_AS_ROOT, "sh", "-c", no_more, "sh")
+    assert refused.leave() == 2
+    assert "run the stage as an ordinary user" in capfd.readouterr().err
+
+
+def traces() -> tuple[list[str], str]:
+    """What PostgreSQL could leave: temporary files, and the shared memory of SysV."""
+    folders = ("/tmp", "/dev/shm")
+    files = [
+        f"{folder}/{name}"
+        for folder in folders
+        for name in os.listdir(folder)
+        if "chaosgrade" in name or "PGSQL" in name or "PostgreSQL" in name
+    ]
+    return sorted(files), Path("/proc/sysvipc/shm").read_text()
