@@ -209,7 +209,9 @@ class ControlPlane:
         """Have the kernel drop what network ACLs deny."""
         networks = self.addresses.networks
         doors = [(n, b["port"]) for b in self.world.balancers() for n in b["nodes"]]
-        ports = frozenset({_WEB_PORT, *(port for _, port in doors)})
+        ports = frozenset(
+            {_WEB_PORT, *(port for _, port in doors), *(d.port for d in self.databases.all())}
+        )
         state = (tuple(self.world.subnets(networks)), ports)
         if state == self._network:
             return
@@ -217,6 +219,7 @@ class ControlPlane:
         links = Links(dict(networks), frozenset(network_acls.cuts(*state)))
         self._hosts.send(links.order())
         self._balancer.send(links.order())
+        self._databases.connect(links.order())
         self._balancing.unheard(
             node["host"] for node, port in doors if ("", node["subnet"], port) in links.cut
         )

@@ -43,6 +43,7 @@ class DatabaseReconciler:
         self._hosts: dict[str, str] = {}
         """Where the primary of a DB instance is; one that is not available yet has none."""
         self._published: dict[str, dict[str, object]] = {}
+        self._network: Mapping[str, object] | None = None
         self.errors: list[str] = []
 
     @property
@@ -75,6 +76,8 @@ class DatabaseReconciler:
         wanted = {database.id: database for database in world.all()}
         if wanted and self._child is None:
             self.start()
+            if self._network is not None:
+                self._send(self._network)
         for id_ in self._made.keys() - wanted.keys():
             del self._made[id_]
             self._hosts.pop(id_, None)
@@ -84,6 +87,16 @@ class DatabaseReconciler:
                 self._made[id_] = database
                 self._send(self._birth(database))
         self._publish_changes(wanted)
+
+    def connect(self, links: Mapping[str, object]) -> None:
+        """Have the state of the network hold for the servers.
+
+        Args:
+            links: an order, see `links.Links.of`.
+        """
+        self._network = links
+        if self._child is not None:
+            self._send(links)
 
     def reboot(self, id_: str, force: bool) -> None:
         """Restart a DB instance in place, or have its standby take over."""

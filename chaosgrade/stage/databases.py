@@ -7,16 +7,16 @@ seconds, `servers` are [{"zone", "host"}, …], the primary first:
      "replication": "synchronous" | "asynchronous", "lag_s"}
     {"op": "replicate", "database", "servers", "port", "source", "lag_s", "detection_s"}
     {"op": "restart" | "fail_over", "database", "down_s"}
-    {"op": "promote" | "delete", "database"}    {"op": "lose_zone" | "restore_zone", "zone"}
+    {"op": "promote" | "delete", "database"}    {"op": "links", …}, see links.Links.of
 
     {"event": "ready"}    {"event": "available" | "failed_over", "database", "zone", "host"}
     {"event": "down" | "failing_over" | "standby", "database", "zone"}
     {"event": "error", "database", "detail"}
 
 `detection_s` is how long a server must be down until that is acted upon. A crashed server refuses
-connections; one whose zone is lost answers nothing. `standby` says that a pair is whole again. The
-asynchronous standby is promoted as if it were synchronous: what it has not yet got is lost, though
-it was acknowledged. At the end of standard input everything is killed, and its data is gone.
+connections; one whose subnet is cut off answers nothing. `standby` says that a pair is whole again.
+The asynchronous standby is promoted as if it were synchronous: what it has not yet got is lost,
+though it was acknowledged. At the end of standard input everything is killed, its data is gone.
 """
 
 import asyncio
@@ -28,8 +28,9 @@ from typing import Any
 
 from chaosgrade import lifeline
 from chaosgrade.stage import event_loop, isolation
-from chaosgrade.stage.fabric import Loopback
+from chaosgrade.stage.database_network import Network, impose
 from chaosgrade.stage.lines import Events, LineBuffer, Stdin
+from chaosgrade.stage.links import Links
 from chaosgrade.stage.managed_database import ManagedDatabase
 from chaosgrade.stage.postgres import make_cluster
 
@@ -39,13 +40,14 @@ class Databases:
 
     Args:
         folder: for their data.
+        network: what they are on.
         events: where events go.
     """
 
-    def __init__(self, folder: Path, events: Events) -> None:
+    def __init__(self, folder: Path, network: Network, events: Events) -> None:
         self._folder = folder
         self._events = events
-        self._fabric = Loopback()
+        self._network = network
         self._databases: dict[str, ManagedDatabase] = {}
         self._made = 0
         # While the stage still thinks about its template: every database begins as a copy of it.
@@ -72,12 +74,10 @@ class Databases:
                 database.begin(partial(database.fail_over, float(order["down_s"])))
             case "delete":
                 await self._databases.pop(order["database"]).delete()
-            case "lose_zone":
+            case "links":
+                self._network.links = Links.of(order)
                 for database in self._databases.values():
-                    database.begin(partial(database.lose_zone, str(order["zone"])))
-            case "restore_zone":
-                for database in self._databases.values():
-                    database.begin(partial(database.restore_zone, str(order["zone"])))
+                    database.face_network()
             case unknown:
                 raise ValueError(f"no order {unknown}")
 
@@ -90,7 +90,7 @@ class Databases:
     def _add(self, order: dict[str, Any]) -> ManagedDatabase:
         self._made += 1
         folder = self._folder / str(self._made)
-        database = ManagedDatabase(order, folder, self._fabric, self._events)
+        database = ManagedDatabase(order, folder, self._network, self._events)
         self._databases[database.name] = database
         return database
 
@@ -99,18 +99,19 @@ class Databases:
         await database.create(self._folder / "cluster")
 
 
-async def serve(folder: Path) -> None:
+async def serve(folder: Path, outside: isolation.Outside) -> None:
     """Take orders until the end of standard input.
 
     Args:
         folder: for the data of all databases.
+        outside: see `isolation.run`.
     """
     events = Events()
     orders = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(orders), Stdin()
     )
-    databases = Databases(folder, events)
+    databases = Databases(folder, Network(outside), events)
     events.emit("ready")
     buffer = LineBuffer()
     while chunk := await orders.read(1 << 16):
@@ -119,8 +120,8 @@ async def serve(folder: Path) -> None:
     await databases.delete_all()
 
 
-def _work(folder: Path) -> None:
-    event_loop.run(serve(folder))
+def _work(folder: Path, outside: isolation.Outside) -> None:
+    event_loop.run(serve(folder, outside))
 
 
 def main() -> None:
@@ -129,7 +130,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the end of standard input is the word to leave
     try:
-        isolation.run(_work)
+        isolation.run(_work, impose)
     except isolation.NoIsolation as error:
         print(f"chaosgrade: {error}", file=sys.stderr)
         sys.exit(2)

@@ -5,9 +5,6 @@ import socket
 from typing import Protocol
 
 _FILLERS = 64
-_LONGEST_QUEUE = 512
-"""Connections that a stopped listener's queue may hold; PostgreSQL asks for twice its clients."""
-
 _HANDSHAKE_S = 0.005
 """More than a hundred times what a connection on loopback takes."""
 
@@ -30,10 +27,6 @@ class Fabric(Protocol):
         Raises:
             OSError: somebody else listens there.
         """
-        ...
-
-    def stall(self, host: str, port: int) -> None:
-        """As `vanish`, for an address whose listener is stopped (SIGSTOP) and keeps its port."""
         ...
 
 
@@ -67,24 +60,15 @@ class Loopback:
         except OSError:
             listener.close()
             raise
+        held = [listener]
         # While the workload lives, Linux spreads connections over its socket and ours. Ours is
         # full when one hangs. Were it never so, the next customer would connect and wait in vain.
-        self._silent[host, port] = [listener, *_fill(host, port, _FILLERS)]
-
-    def stall(self, host: str, port: int) -> None:
-        if (host, port) not in self._silent:
-            self._silent[host, port] = _fill(host, port, _LONGEST_QUEUE)
-
-
-def _fill(host: str, port: int, at_most: int) -> list[socket.socket]:
-    """Connect until a connection hangs: nobody takes any out of the queue of this listener."""
-    held = []
-    for _ in range(at_most):
-        filler = socket.socket()
-        filler.setblocking(False)
-        filler.connect_ex((host, port))
-        if not select.select([], [filler], [], _HANDSHAKE_S)[1]:
-            filler.close()
-            break
-        held.append(filler)
-    return held
+        for _ in range(_FILLERS):
+            filler = socket.socket()
+            filler.setblocking(False)
+            filler.connect_ex((host, port))
+            if not select.select([], [filler], [], _HANDSHAKE_S)[1]:
+                filler.close()
+                break
+            held.append(filler)
+        self._silent[host, port] = held

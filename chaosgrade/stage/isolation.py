@@ -8,14 +8,19 @@ PostgreSQL refuses to run as root. Linux only.
 """
 
 import ctypes
+import json
 import os
 import shutil
+import socket
 import tempfile
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from chaosgrade import lifeline
+
+type Outside = Callable[[Mapping[str, Any]], None]
 
 _CLONE_NEWNS = 0x00020000
 _CLONE_NEWIPC = 0x08000000
@@ -31,14 +36,16 @@ class NoIsolation(Exception):
     """Root, on a machine without user namespaces."""
 
 
-def run(work: Callable[[Path], None]) -> NoReturn:
+def run(work: Callable[[Path, Outside], None], outside: Outside) -> NoReturn:
     """Run `work` on an empty folder and end with it.
 
     The folder is in memory and private to this process and its children. Where user namespaces are
     not allowed it is a temporary folder, which `work` outlives only if it is not killed itself.
 
     Args:
-        work: must start whatever it starts as children of its own process.
+        work: must start whatever it starts as children of its own process. It is given a function
+            that has `outside` run in this process, outside of the namespaces, and waits for that.
+        outside: takes a JSON object; an OSError of its is raised in `work`.
 
     Raises:
         NoIsolation: as the name says.
@@ -51,27 +58,66 @@ def run(work: Callable[[Path], None]) -> NoReturn:
             )
         folder = Path(tempfile.mkdtemp(prefix="chaosgrade-databases-"))
         try:
-            work(folder)
+            work(folder, outside)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         os._exit(0)
+    here, there = socket.socketpair()
+    keeper = os.fork()
+    if keeper:
+        there.close()
+        lifeline.die_with_parent()
+        _serve(here, outside)
+        _end_with(keeper)
+    here.close()
     parent = os.getppid()
     _enter()
     first = os.fork()
     if first:
+        there.close()
         # After the change of user, which makes the kernel forget this wish.
         lifeline.die_with_parent(parent=parent)
-        os._exit(os.waitstatus_to_exitcode(os.waitpid(first, 0)[1]) & 0xFF)
+        _end_with(first)
     lifeline.die_with_parent(parent=0)  # its parent is outside, and so has no number here
     worker = os.fork()
     if worker:
+        there.close()
         _reap_until(worker)
-    code = 1
+    code = 0
     try:
-        work(_SHARED_MEMORY)
-        code = 0
+        work(_SHARED_MEMORY, _through(there))
+    except BaseException:  # this process ends here: nobody above could tell it
+        traceback.print_exc()
+        code = 1
     finally:
         os._exit(code)
+
+
+def _serve(requests: socket.socket, outside: Outside) -> None:
+    """Answer each request with an empty line, or with what went wrong, until nobody is left."""
+    with requests, requests.makefile("rb") as lines:
+        for line in lines:
+            said = ""
+            try:
+                outside(json.loads(line))
+            except OSError as error:
+                said = str(error)
+            requests.sendall(f"{said}\n".encode())
+
+
+def _through(connection: socket.socket) -> Outside:
+    answers = connection.makefile("rb")
+
+    def ask(request: Mapping[str, Any]) -> None:
+        connection.sendall(json.dumps(request).encode() + b"\n")
+        if said := answers.readline().decode().strip():
+            raise OSError(said)
+
+    return ask
+
+
+def _end_with(child: int) -> NoReturn:
+    os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) & 0xFF)
 
 
 def _reap_until(worker: int) -> NoReturn:

@@ -48,6 +48,12 @@ class Links:
         """Whether a connection from one address to a port of another can be made."""
         return (self._subnet(source), self._subnet(destination), port) not in self.cut
 
+    def isolates(self, address: str, port: int) -> bool:
+        """Whether nobody beyond an address's own subnet can connect to this port of it."""
+        here = self._subnet(address)
+        others = {*self.subnets, _OUTSIDE} - {here}
+        return here != _OUTSIDE and all((there, here, port) in self.cut for there in others)
+
     def impose(self, pid: int, served: Iterable[int]) -> None:
         """Have the kernel drop what is cut, on every TCP socket of a process.
 

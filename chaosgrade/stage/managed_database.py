@@ -14,10 +14,10 @@ import psycopg
 from psycopg import sql
 
 from chaosgrade.errors import UsageError
-from chaosgrade.stage.fabric import Fabric
-from chaosgrade.stage.lagging_link import LaggingLink
+from chaosgrade.stage.database_network import Network
 from chaosgrade.stage.lines import Events
 from chaosgrade.stage.postgres import Replication, Server
+from chaosgrade.stage.replication_link import ReplicationLink
 
 _ALWAYS_THERE = "postgres"
 _STANDBY, _REPLICA = "standby", "replica"
@@ -36,25 +36,28 @@ class ManagedDatabase:
     Args:
         order: the order that made it.
         folder: for its servers.
-        fabric: where their addresses are.
+        network: what its servers are on.
         events: where events go.
     """
 
-    def __init__(self, order: dict[str, Any], folder: Path, fabric: Fabric, events: Events) -> None:
+    def __init__(
+        self, order: dict[str, Any], folder: Path, network: Network, events: Events
+    ) -> None:
         self.name = str(order["database"])
         self.synchronous = order.get("replication", "synchronous") == "synchronous"
         self._order = order
         self._folder = folder
+        self._network = network
         self._events = events
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._links: list[LaggingLink] = []
-        self._standby_link: LaggingLink | None = None
-        self._source: LaggingLink | None = None
+        self._links: list[ReplicationLink] = []
+        self._standby_link: ReplicationLink | None = None
+        self._source: ReplicationLink | None = None
         folder.mkdir(mode=0o700)
         port = int(order["port"])
         servers = [
-            Server(place["zone"], place["host"], port, folder / str(number), fabric, self._exited)
+            Server(place["zone"], place["host"], port, folder / str(number), network, self._exited)
             for number, place in enumerate(order["servers"])
         ]
         self._primary = servers[0]
@@ -85,7 +88,7 @@ class ManagedDatabase:
         if self._standby is not None:
             # A copy of a cluster that no server runs on is as good as a base backup.
             await self._standby.copy_from(cluster)
-            self._standby.follow(await self._standby_source())
+            self._standby.follow(await self._standby_source(self._standby))
             await asyncio.gather(self._primary.start(), self._standby.start())
         else:
             await self._primary.start()
@@ -102,7 +105,7 @@ class ManagedDatabase:
 
     async def replicate(self, source: "ManagedDatabase", lag_s: float) -> None:
         """Start as an asynchronous read replica."""
-        link = await source.link(self._folder / "link", lag_s)
+        link = await source.link(self._folder / "link", self._primary.host, lag_s)
         self._source = link
         await self._primary.back_up_from(source._primary)
         self._primary.follow(link.as_source(_REPLICA, readable=True))
@@ -132,22 +135,12 @@ class ManagedDatabase:
         self._emit("down", zone=self._primary.zone)
         await self._recover(down_s)
 
-    async def lose_zone(self, zone: str) -> None:
-        """The hosts of a zone are gone: their addresses fall silent, a standby takes over."""
-        affected = [server for server in self._servers() if server.zone == zone]
-        for server in affected:
-            server.lose_host()
-            await self._miss(server)
-
-    async def restore_zone(self, zone: str) -> None:
-        """The hosts of a zone are back, with their disks."""
+    def face_network(self) -> None:
+        """Have its state of now hold at once, and draw conclusions after a while."""
         for server in self._servers():
-            if server.zone == zone and server.lost:
-                await server.find_host()
-                if server is self._primary:
-                    await self._bring_back()
-                else:
-                    await self._rejoin()
+            server.face_network()
+        self._direct_links()
+        self.begin(self._conclude)
 
     async def delete(self) -> None:
         """End and forget it."""
@@ -158,8 +151,6 @@ class ManagedDatabase:
         for link in self._links:
             await link.close()
         for server in self._servers():
-            if server.lost:
-                await server.find_host()
             await server.kill()
             server.delete()
 
@@ -184,10 +175,25 @@ class ManagedDatabase:
             self._primary.configure({})
             await self._rejoin()
 
+    async def _conclude(self) -> None:
+        """Act upon what the network has come to, once it has stayed like that for a while."""
+        if self._isolated(self._primary):
+            await asyncio.sleep(float(self._order["detection_s"]))
+            if self._isolated(self._primary) and self._has_successor():
+                self._primary.fence()
+                await self._recover(0.0)
+        elif self._standby_keeps_up and not self._together():
+            await asyncio.sleep(float(self._order["detection_s"]))  # commits wait meanwhile
+            if not self._together() and not self._isolated(self._primary):
+                self._standby_keeps_up = False
+                self._primary.configure({})
+        elif not self._standby_keeps_up:
+            await self._rejoin()
+
     async def _recover(self, down_s: float) -> None:
         """The primary is down: have a server take its place, or itself come back."""
         old, new = self._primary, self._standby
-        if new is not None and self._standby_keeps_up and new.running:
+        if new is not None and self._has_successor():
             self._emit("failing_over", zone=old.zone)
             self._standby_keeps_up = False
             await asyncio.sleep(down_s)
@@ -196,16 +202,36 @@ class ManagedDatabase:
                 await self._rejoin()
                 return
             down_s = 0.0
-        if not old.lost:
-            await asyncio.sleep(down_s)
-            await self._bring_back()
+        await asyncio.sleep(down_s)
+        await self._bring_back()
+
+    def _has_successor(self) -> bool:
+        """Whether a server runs that has all that was acknowledged, and can be reached."""
+        standby = self._standby
+        return (
+            standby is not None
+            and self._standby_keeps_up
+            and standby.running
+            and not self._isolated(standby)
+        )
+
+    def _isolated(self, server: Server) -> bool:
+        """Whether nobody reaches its subnet, monitoring included."""
+        return self._network.links.isolates(server.host, server.port)
+
+    def _together(self) -> bool:
+        """Whether the standby reaches the primary."""
+        standby, primary = self._standby, self._primary
+        return standby is not None and self._network.links.connects(
+            standby.host, primary.host, primary.port
+        )
 
     async def _promote_standby(self, old: Server, new: Server) -> None:
         new.configure({})
         await new.promote()
         self._primary, self._standby = new, old
-        for link in self._links:
-            link.source = new.socket
+        self._cut_links()
+        self._direct_links()
         self._emit("failed_over", zone=new.zone, host=new.host)
 
     async def _bring_back(self) -> None:
@@ -218,40 +244,50 @@ class ManagedDatabase:
     async def _rejoin(self) -> None:
         """Make a standby that is behind or was the primary a copy of the primary of today."""
         server = self._standby
-        if server is None or server.lost or not self._primary.running:
+        if server is None or not self._primary.running or not self._together():
             return
         await server.kill()
         self._primary.configure({})
         await server.back_up_from(self._primary)
-        server.follow(await self._standby_source())
+        server.follow(await self._standby_source(server))
         await server.start()
         await self._let_standby_keep_up(server)
-        self._emit("standby", zone=server.zone)
+        if self._standby_keeps_up:
+            self._emit("standby", zone=server.zone)
 
     # -- replication
 
-    async def link(self, folder: Path, lag_s: float) -> LaggingLink:
-        """A link to the primary, whichever server that is."""
-        made = LaggingLink(folder, self._primary.socket, lag_s)
+    async def link(self, folder: Path, follower: str, lag_s: float) -> ReplicationLink:
+        """A link from the primary, whichever server that is, to the address of a follower."""
+        made = ReplicationLink(folder, self._primary.socket, follower, lag_s)
         await made.start()
         self._links.append(made)
+        self._direct_links()
         return made
 
     def _cut_links(self) -> None:
         for link in self._links:
             link.cut()
 
-    async def _standby_source(self) -> Replication:
-        if self.synchronous:
-            return Replication(self._primary.folder, self._primary.port, _STANDBY, readable=False)
+    def _direct_links(self) -> None:
+        """Have links lead to the primary of now, as far as the network lets them."""
+        primary = self._primary
+        if self._standby_link is not None and self._standby is not None:
+            self._standby_link.follower = self._standby.host
+        for link in self._links:
+            link.source = primary.socket
+            link.passes = self._network.links.connects(link.follower, primary.host, primary.port)
+
+    async def _standby_source(self, standby: Server) -> Replication:
         if self._standby_link is None:
-            lag_s = float(self._order["lag_s"])
-            self._standby_link = await self.link(self._folder / "standby-link", lag_s)
+            lag_s = 0.0 if self.synchronous else float(self._order["lag_s"])
+            folder = self._folder / "standby-link"
+            self._standby_link = await self.link(folder, standby.host, lag_s)
         return self._standby_link.as_source(_STANDBY, readable=False)
 
     async def _let_standby_keep_up(self, standby: Server) -> None:
         """Wait until it has what was written up to now, and have commits wait for it from now on if
-        it is synchronous.
+        it is synchronous; not if the network comes between them.
 
         Raises:
             TimeoutError: it does not stream.
@@ -263,6 +299,9 @@ class ManagedDatabase:
             self._primary.configure(_SYNCHRONOUS)
         wanted = "sync" if self.synchronous else "async"
         while await self._primary.ask(_STANDBY_STATE, written) != f"streaming {wanted}":
+            if not self._together():
+                self._primary.configure({})
+                return
             if loop.time() > deadline:
                 self._primary.configure({})
                 raise TimeoutError(f"the standby in {standby.zone} does not stream")

@@ -49,7 +49,7 @@ class MotoDatabases:
             zones = [instance.availability_zone]
             if instance.multi_az:
                 zones.append(instance.secondary_availability_zone)
-            subnets = _subnets(self._rds, instance.db_subnet_group)
+            subnets = _subnets(self._rds, _group(instance))
             yield Database(
                 id=instance.db_instance_identifier,
                 endpoint=instance.address,
@@ -145,7 +145,7 @@ def _create() -> None:
         if db_kwargs["db_instance_identifier"] in backend.databases:
             raise RDSClientError("DBInstanceAlreadyExists", "DB instance already exists")
         wanted = db_kwargs.get("availability_zone")
-        zones = _zones(backend, source.db_subnet_group, wanted)
+        zones = _zones(backend, _group(source), wanted)
         taken = (source.availability_zone, source.secondary_availability_zone)
         replica = replicate(backend, db_kwargs)
         replica.tags = db_kwargs.get("tags") or []
@@ -174,6 +174,11 @@ def _subnets(backend: Any, group: Any | None) -> dict[str, str]:
     for zone, subnet in places:
         found.setdefault(zone, subnet)
     return found
+
+
+def _group(instance: Any) -> Any | None:
+    """The DB subnet group of a DB instance; without one moto gives it no such attribute."""
+    return getattr(instance, "db_subnet_group", None)
 
 
 def _zones(backend: Any, group: Any | None, wanted: str | None) -> list[str]:

@@ -19,7 +19,7 @@ import psycopg
 from chaosgrade import lifeline
 from chaosgrade.errors import UsageError
 from chaosgrade.stage import process_tree
-from chaosgrade.stage.fabric import Fabric
+from chaosgrade.stage.database_network import Network
 
 ADMIN = "rdsadmin"
 """The superuser, as Amazon RDS calls it."""
@@ -133,7 +133,7 @@ class Server:
     Args:
         zone, host, port: where it is.
         folder: empty, for its data, socket and log.
-        fabric: what its address is on.
+        network: what it is on.
         on_exit: called when it has ended without having been told to.
     """
 
@@ -143,17 +143,15 @@ class Server:
         host: str,
         port: int,
         folder: Path,
-        fabric: Fabric,
+        network: Network,
         on_exit: Callable[["Server"], None],
     ) -> None:
         self.zone = zone
         self.host = host
         self.port = port
         self.folder = folder
-        self.lost = False
-        """Whether its host is gone: it answers nothing, its processes do not move."""
         self._data = folder / "data"
-        self._fabric = fabric
+        self._network = network
         self._on_exit = on_exit
         self._process: asyncio.subprocess.Process | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -162,7 +160,7 @@ class Server:
     @property
     def running(self) -> bool:
         """Whether it can answer."""
-        return self._process is not None and not self.lost
+        return self._process is not None and not self._frozen
 
     @property
     def socket(self) -> Path:
@@ -201,7 +199,7 @@ class Server:
         """Replace the settings that may change while it runs, and have it read them."""
         lines = [f"{name} = '{value}'\n" for name, value in settings.items()]
         (self._data / "postgresql.auto.conf").write_text("".join(lines), "ascii")
-        if self._process is not None and not self.lost:
+        if self._process is not None:
             process_tree.send([self._process.pid], signal.SIGHUP)
 
     def delete(self) -> None:
@@ -237,6 +235,8 @@ class Server:
                 raise UsageError(f"PostgreSQL at {self.host}:{self.port} does not start: {reason}")
             await asyncio.sleep(_POLL_S)
         self._watch = asyncio.create_task(self._await_exit(process))
+        if self._network.links.cut:
+            self.face_network()
 
     async def promote(self) -> None:
         """A standby takes writes.
@@ -262,25 +262,18 @@ class Server:
         """End all its processes at once, wherever they are."""
         await self._end([])
 
-    def lose_host(self) -> None:
-        """Its machine is gone: connections hang, new ones too; nothing is refused or closed."""
-        if self.lost:
-            return
-        self.lost = True
-        if self._process is None:
-            self._fabric.vanish(self.host, self.port)
-            return
-        # The first process last to be listed: it starts no more of them once it is stopped.
-        process_tree.send([self._process.pid], signal.SIGSTOP)
-        self._frozen = process_tree.children(self._process.pid)
-        process_tree.send(self._frozen, signal.SIGSTOP)
-        self._fabric.stall(self.host, self.port)
+    def fence(self) -> None:
+        """Stop it where it is, as a primary that nobody reaches any more: it must not come back."""
+        if self._process is not None:
+            # The first process last to be listed: it starts no more of them once it is stopped.
+            process_tree.send([self._process.pid], signal.SIGSTOP)
+            self._frozen = process_tree.children(self._process.pid)
+            process_tree.send(self._frozen, signal.SIGSTOP)
 
-    async def find_host(self) -> None:
-        """The machine is back, its processes are not."""
-        await self.kill()
-        self._fabric.attach(self.host, self.port)
-        self.lost = False
+    def face_network(self) -> None:
+        """Have its state of now hold for the server's sockets."""
+        if self._process is not None:
+            self._network.hold_for(self._process.pid, self.port)
 
     async def _end(self, politely: list[signal.Signals]) -> None:
         process, self._process = self._process, None

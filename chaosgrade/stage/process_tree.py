@@ -8,15 +8,24 @@ import signal
 def children(pid: int) -> list[int]:
     """Process ids, as this process may signal them, of the living children of one of its children.
 
-    `/proc` may be mounted from an outer PID namespace: what it lists is translated.
+    Args:
+        pid: a child of this process.
+    """
+    return [number for outer in listed(pid)[1:] if (number := _own_number(outer))]
+
+
+def listed(pid: int) -> list[int]:
+    """Process ids, as `/proc` lists them, of a child of this process and its living children.
+
+    `/proc` may be mounted from an outer PID namespace.
 
     Args:
         pid: a child of this process.
     """
     here = int(os.readlink("/proc/self"))
-    for outer in _listed(here):
+    for outer in _children(here):
         if _own_number(outer) == pid:
-            return [number for child in _listed(outer) if (number := _own_number(child))]
+            return [outer, *_children(outer)]
     return []
 
 
@@ -27,7 +36,7 @@ def send(pids: list[int], number: signal.Signals) -> None:
             os.kill(pid, number)
 
 
-def _listed(outer: int) -> list[int]:
+def _children(outer: int) -> list[int]:
     found: list[int] = []
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         for thread in os.listdir(f"/proc/{outer}/task"):

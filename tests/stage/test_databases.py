@@ -99,11 +99,11 @@ class Writers:
         self._connections = [connect(host) for _ in range(3)]
         self._connections[0].execute("CREATE TABLE IF NOT EXISTS orders (n int PRIMARY KEY)")
         self._began = time.monotonic()
-        self._threads = [
+        self.threads = [
             threading.Thread(target=self._write, args=(connection, first + number), daemon=True)
             for number, connection in enumerate(self._connections)
         ]
-        for thread in self._threads:
+        for thread in self.threads:
             thread.start()
 
     def have_written(self, count: int) -> None:
@@ -113,7 +113,7 @@ class Writers:
 
     def end(self) -> set[int]:
         """Wait until all connections have broken; what was acknowledged."""
-        for thread in self._threads:
+        for thread in self.threads:
             thread.join(10)
             assert not thread.is_alive()
         for connection in self._connections:
@@ -203,19 +203,69 @@ def test_commits_go_on_without_a_standby_that_is_gone(databases: Child) -> None:
     assert rows(second) == {1}
 
 
-def test_a_lost_zone_is_silent_and_its_standby_takes_over(databases: Child) -> None:
-    """Connections to the lost server stall, new ones hang; when it is back it follows."""
-    first, second = create(databases, "zone", zones="cd")
+def cut(databases: Child, *hosts: str, alone: str = "") -> None:
+    """Each host is a subnet; `alone` is cut off from all others and from outside."""
+    others = ["", *(host for host in hosts if host != alone)]
+    databases.send(
+        op="links",
+        subnets={host: f"{host}/32" for host in hosts},
+        cut=[[*pair, PORT] for o in others for pair in ((o, alone), (alone, o)) if alone],
+    )
+
+
+@pytest.mark.parametrize("replication", ["synchronous", "asynchronous"])
+def test_a_primary_that_nobody_reaches_is_succeeded(databases: Child, replication: str) -> None:
+    """Its clients hang, what they were told is kept if it was synchronous; healed, it follows."""
+    name = f"cut-{replication}"
+    first, second = create(databases, name, replication=replication)
     writers = Writers(first)
     writers.have_written(100)
-    databases.send(op="lose_zone", zone="c")
-    databases.wait_for("failed_over", database="zone", host=second)
-    assert [reach(first), reach(first)] == ["hangs", "hangs"]
-    assert writers.acknowledged <= rows(second)
-    databases.send(op="restore_zone", zone="c")
-    databases.wait_for("standby", database="zone", zone="c")
+    cut(databases, first, second, alone=first)
+    databases.wait_for("failing_over", database=name, zone="a")
+    databases.wait_for("failed_over", database=name, host=second)
+    assert [reach(first), reach(second)] == ["hangs", "connected"]
+    assert all(writer.is_alive() for writer in writers.threads)
+    lost = writers.acknowledged - rows(second)
+    assert (len(lost) > 0) == (replication == "asynchronous")
+    cut(databases, first, second)
+    databases.wait_for("standby", database=name, zone="a")
     writers.end()
     assert reach(first) == "connected"
+
+
+def test_a_short_cut_stalls_and_heals(databases: Child) -> None:
+    """Healed before its detection, the primary stays, and its clients go on where they were."""
+    first, second = create(databases, "blink", detection_s=2)
+    with connect(first) as connection:
+        connection.execute("CREATE TABLE orders (n int)")
+        cut(databases, first, second, alone=first)
+        wait_until(lambda: reach(first) == "hangs", "cut")
+        began = time.monotonic()
+        threading.Timer(_HANG_S, cut, (databases, first, second)).start()
+        connection.execute("INSERT INTO orders VALUES (1)")
+        assert time.monotonic() - began >= _HANG_S
+    assert rows(first) == {1}
+    databases.send(op="fail_over", database="blink", down_s=0)
+    databases.wait_for("down", database="blink")
+    events = [e["event"] for e in databases.events if e.get("database") == "blink"]
+    assert events == ["available", "down"]
+
+
+def test_commits_wait_for_a_standby_that_is_cut_off_and_then_go_on(databases: Child) -> None:
+    """As long as its detection takes; healed, it has it all and can be promoted."""
+    first, second = create(databases, "far")
+    with connect(first) as connection:
+        connection.execute("CREATE TABLE orders (n int)")
+        cut(databases, first, second, alone=second)
+        began = time.monotonic()
+        connection.execute("INSERT INTO orders VALUES (1)")
+        assert time.monotonic() - began >= _DETECTION_S / 2
+        connection.execute("INSERT INTO orders VALUES (2)")
+    cut(databases, first, second)
+    databases.wait_for("standby", database="far", zone="b")
+    databases.send(op="fail_over", database="far", down_s=0)
+    databases.wait_for("failed_over", database="far", host=second)
+    assert rows(second) == {1, 2}
 
 
 def test_a_read_replica_lags_and_can_be_promoted(databases: Child) -> None:
@@ -281,11 +331,11 @@ def test_it_works_for_root_and_others_and_leaves_nothing(through: tuple[str, ...
 
 
 def test_a_killed_process_leaves_nothing() -> None:
-    """SIGKILL, also while servers are stopped for a lost zone: the kernel clears up."""
+    """SIGKILL, also while a fenced server is stopped: the kernel clears up."""
     before = traces()
     databases = Child(DATABASES)
-    create(databases, "shop")
-    databases.send(op="lose_zone", zone="a")
+    first, second = create(databases, "shop")
+    cut(databases, first, second, alone=first)
     databases.wait_for("failed_over", database="shop")
     started = [databases.process.pid, *descendants(databases.process.pid)]
     assert len(started) > 10

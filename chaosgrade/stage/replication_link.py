@@ -1,8 +1,9 @@
-"""A connection between two servers on which everything the first one says arrives late.
+"""A connection between two servers on which what is said arrives late, or not at all.
 
 Asynchronous replication over loopback lags by microseconds; between Availability Zones, or behind a
 busy primary, it lags by what an experiment should be able to show. What is still on its way when
-the sender ends is lost.
+the sender ends is lost. On a link that does not pass connecting hangs, and what is established
+stalls and goes on later.
 """
 
 import asyncio
@@ -16,21 +17,37 @@ _MOST_CHUNKS = 1024
 _PORT = 5432
 
 
-class LaggingLink:
+class ReplicationLink:
     """Stands before a server: who connects to the link reaches the server.
 
     Args:
         folder: empty, for its socket.
         source: the server's Unix socket.
+        follower: address of whoever is behind the link.
         lag_s: measured seconds that the server's words take.
     """
 
-    def __init__(self, folder: Path, source: Path, lag_s: float) -> None:
+    def __init__(self, folder: Path, source: Path, follower: str, lag_s: float) -> None:
         self.source = source
+        self.follower = follower
         self._folder = folder
         self._lag_s = lag_s
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.Task[None]] = set()
+        self._passing = asyncio.Event()
+        self._passing.set()
+
+    @property
+    def passes(self) -> bool:
+        """Whether anything gets through."""
+        return self._passing.is_set()
+
+    @passes.setter
+    def passes(self, value: bool) -> None:
+        if value:
+            self._passing.set()
+        else:
+            self._passing.clear()
 
     def as_source(self, name: str, *, readable: bool) -> Replication:
         """What a standby behind the link follows, calling itself `name`."""
@@ -58,10 +75,12 @@ class LaggingLink:
         self._open.add(task)
         upstream: asyncio.StreamWriter | None = None
         try:
+            await self._passing.wait()
             answers, upstream = await asyncio.open_unix_connection(self.source)
+            speak = self._pump_late if self._lag_s else self._pump
             pumps = [
-                asyncio.create_task(_pump(reader, upstream)),
-                asyncio.create_task(self._pump_late(answers, writer)),
+                asyncio.create_task(self._pump(reader, upstream)),
+                asyncio.create_task(speak(answers, writer)),
             ]
             try:
                 await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
@@ -84,6 +103,7 @@ class LaggingLink:
             while True:
                 due, data = await queue.get()
                 await asyncio.sleep(due - loop.time())
+                await self._passing.wait()
                 writer.write(data)
                 await writer.drain()
 
@@ -95,9 +115,9 @@ class LaggingLink:
         finally:
             delivery.cancel()
 
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while data := await reader.read(_CHUNK):
-            writer.write(data)
-            await writer.drain()
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(_CHUNK):
+                await self._passing.wait()
+                writer.write(data)
+                await writer.drain()

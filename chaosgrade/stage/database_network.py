@@ -1,0 +1,48 @@
+"""The network that the database servers of a stage are on, and how they are made to feel it.
+
+Servers live in a user namespace, from which some kernels do not let packet filters be attached:
+the process that has stayed outside does it.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from chaosgrade.stage import process_tree
+from chaosgrade.stage.links import Links
+
+
+class Network:
+    """What of it is cut now.
+
+    Args:
+        outside: has `impose` run outside of the namespaces, and returns when it is done.
+    """
+
+    def __init__(self, outside: Callable[[Mapping[str, Any]], None]) -> None:
+        self.links = Links()
+        self._outside = outside
+
+    def hold_for(self, pid: int, port: int) -> None:
+        """Have what is cut hold for the sockets of a server.
+
+        Args:
+            pid: its first process, a child of this process.
+            port: that it listens on.
+
+        Raises:
+            OSError: its sockets may not be borrowed, or filtered.
+        """
+        # The first process first: who is let in later has the filter from it.
+        processes = process_tree.listed(pid)
+        self._outside({"links": self.links.order(), "processes": processes, "port": port})
+
+
+def impose(request: Mapping[str, Any]) -> None:
+    """What is to be done outside.
+
+    Raises:
+        OSError: it is not allowed.
+    """
+    links = Links.of(request["links"])
+    for pid in request["processes"]:
+        links.impose(pid, {request["port"]})
