@@ -7,6 +7,7 @@ standby is promoted, so that no acknowledged write is lost. Sources: Amazon RDS 
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, LiteralString
 
@@ -63,6 +64,8 @@ class ManagedDatabase:
         self._primary = servers[0]
         self._standby = servers[1] if len(servers) > 1 else None
         self._standby_keeps_up = False
+        self._cut: object | None = None
+        """Of the network, while there is one that matters; each is another object."""
 
     # -- orders
 
@@ -76,9 +79,7 @@ class ManagedDatabase:
                 except (UsageError, psycopg.Error, OSError, TimeoutError) as error:
                     self._emit("error", detail=" ".join(str(error).split()))
 
-        task = asyncio.create_task(guarded())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._keep(asyncio.create_task(guarded()))
 
     async def create(self, cluster: Path) -> None:
         """Start it from an empty cluster, with the customer's user and database."""
@@ -129,18 +130,27 @@ class ManagedDatabase:
         await self._bring_back()
 
     async def fail_over(self, down_s: float) -> None:
-        """Kill the primary; after `down_s` measured seconds the standby takes over."""
-        await self._primary.kill()
+        """End the primary; after `down_s` measured seconds the standby takes over."""
+        if self._isolated(self._primary):
+            self._primary.fence()  # whoever connects goes on hanging
+        else:
+            await self._primary.kill()
         self._cut_links()
         self._emit("down", zone=self._primary.zone)
         await self._recover(down_s)
 
     def face_network(self) -> None:
-        """Have its state of now hold at once, and draw conclusions after a while."""
+        """Have its state of now hold at once, and draw conclusions if it stays like that."""
         for server in self._servers():
             server.face_network()
         self._direct_links()
-        self.begin(self._conclude)
+        if not self._isolated(self._primary) and (self._standby is None or self._together()):
+            self._cut = None
+            self.begin(self._catch_up)
+            return
+        if self._cut is None:
+            self._cut = object()
+            self._keep(asyncio.create_task(self._detect(self._cut)))
 
     async def delete(self) -> None:
         """End and forget it."""
@@ -175,19 +185,25 @@ class ManagedDatabase:
             self._primary.configure({})
             await self._rejoin()
 
-    async def _conclude(self) -> None:
-        """Act upon what the network has come to, once it has stayed like that for a while."""
-        if self._isolated(self._primary):
+    async def _detect(self, cut: object) -> None:
+        while self._cut is cut:
             await asyncio.sleep(float(self._order["detection_s"]))
-            if self._isolated(self._primary) and self._has_successor():
+            self.begin(partial(self._conclude, cut))
+
+    async def _conclude(self, cut: object) -> None:
+        """A cut of the network has lasted for a while, unless it was healed in between."""
+        if self._cut is not cut:
+            return
+        if self._isolated(self._primary):
+            if self._has_successor():
                 self._primary.fence()
                 await self._recover(0.0)
         elif self._standby_keeps_up and not self._together():
-            await asyncio.sleep(float(self._order["detection_s"]))  # commits wait meanwhile
-            if not self._together() and not self._isolated(self._primary):
-                self._standby_keeps_up = False
-                self._primary.configure({})
-        elif not self._standby_keeps_up:
+            self._standby_keeps_up = False
+            self._primary.configure({})  # commits have waited until now
+
+    async def _catch_up(self) -> None:
+        if not self._standby_keeps_up:
             await self._rejoin()
 
     async def _recover(self, down_s: float) -> None:
@@ -236,10 +252,10 @@ class ManagedDatabase:
 
     async def _bring_back(self) -> None:
         """Start the primary where it was, with all that it had acknowledged."""
+        await self._primary.kill()  # it may have been fenced
         await self._primary.start()
         self._available()
-        if not self._standby_keeps_up:
-            await self._rejoin()
+        await self._catch_up()
 
     async def _rejoin(self) -> None:
         """Make a standby that is behind or was the primary a copy of the primary of today."""
@@ -309,6 +325,10 @@ class ManagedDatabase:
         self._standby_keeps_up = True
 
     # -- the rest
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _servers(self) -> Iterator[Server]:
         yield self._primary

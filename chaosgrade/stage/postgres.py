@@ -224,7 +224,7 @@ class Server:
                 stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
                 preexec_fn=lifeline.die_with_parent,
             )  # fmt: skip
-        process = self._process
+        process, self._frozen = self._process, []
         deadline = asyncio.get_running_loop().time() + _START_TIMEOUT_S
         while _status(lock_file) not in ("ready", "standby"):
             late = asyncio.get_running_loop().time() > deadline

@@ -176,11 +176,11 @@ def test_an_asynchronous_standby_loses_acknowledged_writes(databases: Child) -> 
 
 def test_a_server_without_a_standby_restarts_in_place(databases: Child) -> None:
     """After a reboot and after a crash; meanwhile its living host refuses."""
-    (host,) = create(databases, "single", zones="a")
+    (host,) = create(databases, "single", zones="a", detection_s=1)
     with connect(host) as connection:
         connection.execute("CREATE TABLE orders (n int)")
         connection.execute("INSERT INTO orders VALUES (1)")
-    databases.send(op="restart", database="single", down_s=_DETECTION_S)
+    databases.send(op="restart", database="single", down_s=1)
     databases.wait_for("down", database="single", zone="a")
     assert reach(host) == "refused"
     databases.wait_for("available", database="single", host=host)
@@ -239,6 +239,20 @@ def test_a_primary_that_nobody_reaches_is_succeeded(databases: Child, replicatio
     databases.wait_for("standby", database=name, zone="a")
     writers.end()
     assert reach(first) == "connected"
+
+
+def test_a_failover_is_called_for_while_the_primary_is_cut_off(databases: Child) -> None:
+    """It is done once, before detection, and connecting to the old primary goes on hanging."""
+    first, second = create(databases, "called", detection_s=1)
+    cut(databases, first, second, alone=first)
+    databases.send(op="fail_over", database="called", down_s=0)
+    databases.wait_for("failed_over", database="called", host=second)
+    assert reach(first) == "hangs"
+    time.sleep(_HANG_S + _DETECTION_S)  # detection would be now
+    cut(databases, first, second)
+    databases.wait_for("standby", database="called", zone="a")
+    events = [e["event"] for e in databases.events if e.get("database") == "called"]
+    assert events == ["available", "down", "failing_over", "failed_over", "standby"]
 
 
 def test_a_short_cut_stalls_and_heals(databases: Child) -> None:
