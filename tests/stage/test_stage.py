@@ -366,7 +366,7 @@ def test_a_template_that_cannot_be_played_ends_in_one_line(tmp_path: Path) -> No
     """An unsupported type before anything starts, a wrong reference when the stack is made."""
     path = tmp_path / "mine.yaml"
     for text, word in (
-        ("Resources: {Db: {Type: 'AWS::RDS::DBInstance'}}", "AWS::RDS::DBInstance"),
+        ("Resources: {Db: {Type: 'AWS::RDS::DBCluster'}}", "AWS::RDS::DBCluster"),
         (
             "Resources: {Net: {Type: 'AWS::EC2::Subnet', Properties: {VpcId: !Ref Missing}}}",
             "Missing",
