@@ -91,7 +91,8 @@ def servers(of: Child) -> dict[int, str]:
 
 def crash(of: Child, host: str) -> None:
     """Kill the first process of the server at an address."""
-    (pid,) = (p for p, command in servers(of).items() if f"listen_addresses={host} " in command)
+    # It comes before its children, which have its command line until they have set their own.
+    pid = next(p for p, command in servers(of).items() if f"listen_addresses={host} " in command)
     os.kill(pid, signal.SIGKILL)
 
 
