@@ -100,6 +100,8 @@ class Environment:
         region: the Region.
         time_scale: AWS seconds per measured second; 1 but for the stage.
         fabric: what connects the stage's instances; None elsewhere.
+        name_server: "address:port" of the DNS server that knows the stage's names; None elsewhere,
+            where the system's own does.
         template, parameters: what the stage was built from; None and {} elsewhere.
     """
 
@@ -108,6 +110,7 @@ class Environment:
     region: str
     time_scale: float = 1.0
     fabric: str | None = None
+    name_server: str | None = None
     template: str | None = None
     parameters: Mapping[str, str] = field(default_factory=dict)
 
@@ -232,6 +235,7 @@ class Aws:
                     region=self.region,
                     time_scale=float(stage["time_scale"]),
                     fabric=stage["fabric"],
+                    name_server=stage["dns"],
                     template=stage["template"],
                     parameters=stage["parameters"],
                 )

@@ -109,6 +109,7 @@ def observe(
         retry_base_s=retry_base_s,
         retry_cap_s=retry_cap_s,
         seed=session.random.randrange(2**31),
+        name_server=_name_server(session.aws) if balancer else "",
     )
     return TrafficObserver(session.evidence, spec)
 
@@ -233,6 +234,7 @@ def _ask(
         monotonic=session.clock.monotonic,
         deadline_s=duration_s,
         attempts=attempts,
+        name_server=_name_server(session.aws) if balancer else "",
     )
     rows: list[list[Any]] = []
     deaths: list[str] = []
@@ -242,6 +244,11 @@ def _ask(
     if deaths or worker.summary is None:
         raise TrafficFailed(deaths[0] if deaths else "the traffic worker did not end in time")
     return rows
+
+
+def _name_server(aws: Aws) -> str:
+    """Who knows a balancer's name; "" where the system does."""
+    return aws.environment.name_server or ""
 
 
 def _address(aws: Aws, balancer: str | None, url: str | None, path: str) -> str:

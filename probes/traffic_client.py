@@ -26,12 +26,14 @@ import json
 import math
 import resource
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
 from random import Random
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 from hdrh.histogram import HdrHistogram
 
 from chaosgrade.errors import UsageError
@@ -42,6 +44,7 @@ from chaosgrade.probes.traffic_spec import TrafficSpec
 _BATCH_S = 0.1
 _TICK_S = 0.001  # shorter timers make libuv spin, longer ones make requests late
 _HOUR_US = 3_600_000_000
+_NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 _CUT = (aiohttp.ServerDisconnectedError, aiohttp.ClientPayloadError, ConnectionError)
 
 type Row = list[float | int | str]
@@ -217,7 +220,10 @@ async def _offer(
     spec: TrafficSpec, commands: asyncio.StreamReader, out: asyncio.WriteTransport
 ) -> None:
     async with contextlib.AsyncExitStack() as stack:
-        sessions = [await stack.enter_async_context(_session()) for _ in range(spec.customers)]
+        sessions = [
+            await stack.enter_async_context(_session(spec.name_server))
+            for _ in range(spec.customers)
+        ]
         gc.freeze()  # what the imports left is never looked at again: shorter pauses
         client = Client(spec, sessions, start=time.monotonic() + 0.01)
         unix = spec.wall - spec.monotonic
@@ -239,10 +245,15 @@ async def _offer(
         _write(out, _summary(client, time.monotonic() + unix))
 
 
-def _session() -> aiohttp.ClientSession:
-    """The connections of one customer: to a balancer of layer 4 they are what is balanced."""
+def _session(name_server: str) -> aiohttp.ClientSession:
+    """The connections of one customer: to a balancer of layer 4 they are what is balanced, and to
+    one with a node in each zone, its name's answer is."""
     session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0),  # hung requests must not hold up others
+        connector=aiohttp.TCPConnector(
+            limit=0,  # hung requests must not hold up others
+            resolver=_CustomersResolver(name_server) if name_server else None,
+            use_dns_cache=not name_server,  # the resolver's own heeds the TTL of each answer
+        ),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
         cookie_jar=aiohttp.CookieJar(unsafe=True),  # a sticky session is a customer's own
         headers={"User-Agent": "chaosgrade"},
@@ -251,6 +262,33 @@ def _session() -> aiohttp.ClientSession:
     # attempt failed, and attempts are counted here.
     session._retry_connection = False
     return session
+
+
+class _CustomersResolver(AbstractResolver):
+    """Asks one DNS server, and keeps to the first address that it gives, as most programs do."""
+
+    def __init__(self, name_server: str) -> None:
+        # With the stage, where alone names need a server of their own, comes what this imports.
+        from chaosgrade.stage.workload.resolver import Resolver
+
+        self._resolver = Resolver(name_server)
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        known = self._resolver.kept(host)
+        try:
+            address = known or await asyncio.to_thread(self._resolver.resolve, host)
+        except (LookupError, TimeoutError) as error:
+            raise OSError(errno.EHOSTUNREACH, str(error)) from error
+        return [
+            ResolveResult(
+                hostname=host, host=address, port=port, family=family, proto=0, flags=_NUMERIC
+            )
+        ]
+
+    async def close(self) -> None:
+        return
 
 
 async def _listen(commands: asyncio.StreamReader, stop: asyncio.Event) -> None:

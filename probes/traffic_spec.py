@@ -25,6 +25,7 @@ class TrafficSpec:
         attempts: tries per request, the first included; above 1 the method must be idempotent.
         retry_base_s, retry_cap_s: full jitter's base and cap, in seconds.
         seed: of the customers' order and the jitter.
+        name_server: "address:port" of the DNS server to ask; "" asks as the system does.
         wall, monotonic: the run's clock anchor, see `chaosgrade.clock.Clock`.
         deadline_s: no request is due later than this after the start, whoever is still listening.
 
@@ -44,6 +45,7 @@ class TrafficSpec:
     retry_base_s: float = 0.05
     retry_cap_s: float = 1.0
     seed: int = 0
+    name_server: str = ""
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url) if isinstance(self.url, str) else None

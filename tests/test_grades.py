@@ -21,10 +21,14 @@ def failed(score: dict[str, Any]) -> set[str]:
 
 
 def test_the_sound_template_earns_an_a_on_what_was_tested(tmp_path: Path) -> None:
-    """Both experiments pass; coverage is stated and caps the grade."""
+    """All experiments pass; coverage is stated and caps the grade."""
     code, score = run(tmp_path, "chaosgrade", "gameday")
     assert code == 0
-    assert verdicts(score) == {"instance-kill": "passed", "web-process-hang": "passed"}
+    assert verdicts(score) == {
+        "instance-kill": "passed",
+        "web-process-hang": "passed",
+        "az-blackhole": "passed",
+    }
     assert (score["earned"], score["grade"]) == ("A", "D")
     assert 0 < score["coverage"] < 0.5
     folder = tmp_path / score["folder"]

@@ -117,7 +117,7 @@ def _come_up(
             )
         time.sleep(TICK_S / 5)
         plane.tick()
-    document["dns"] = plane.name_server
+    document["dns"] = plane.names.server
     return document
 
 

@@ -39,8 +39,8 @@ class Addresses:
             break
         else:
             raise UsageError("no loopback block is free: too many stages run on this machine")
-        self.name_server = f"127.{block}.0.2"
-        # The first is for what is in no subnet.
+        self.services = f"127.{block}.0.2"
+        """Of what is in no subnet: the stage's own services, in the first network."""
         _, *free = IPv4Network(f"127.{block}.0.0/16").subnets(new_prefix=_SUBNET_BITS)
         self._free = iter(free)
         self._given: dict[str, itertools.count[int]] = {}

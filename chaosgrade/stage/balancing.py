@@ -149,16 +149,23 @@ class Balancing:
         """From now on nodes at these addresses are cut off: nobody hears what they find."""
         self._unheard = frozenset(nodes)
 
-    def node_healthy(self, arn: str, node: str, zone: str | None) -> bool:
-        """Whether a node has a healthy target to use: of one zone, or of all when it is None."""
+    def can_serve(self, balancer: Mapping[str, Any], node: Mapping[str, str]) -> bool:
+        """Whether a node is heard of and has a healthy target that it may use.
+
+        Args:
+            balancer, node: as `MotoWorld.balancers` yields them.
+        """
+        arn, host = balancer["target_group"], node["host"]
+        if host in self._unheard:
+            return False
         targets = next(
             (g["targets"] for g in self._configured["target_groups"] if g["arn"] == arn), ()
         )
         return any(
-            self._health.get((arn, t["id"], t["port"]), {}).get(node, _REGISTERING).state
+            self._health.get((arn, t["id"], t["port"]), {}).get(host, _REGISTERING).state
             == "healthy"
             for t in targets
-            if zone in (None, t["zone"])
+            if balancer["cross_zone"] or t["zone"] == node["zone"]
         )
 
     def _worst(self, found: Mapping[str, TargetHealth]) -> TargetHealth:

@@ -9,17 +9,19 @@ import sys
 import time
 from collections.abc import Mapping
 from threading import RLock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from chaosgrade.errors import UsageError
 from chaosgrade.stage import network_acls
 from chaosgrade.stage.addresses import Addresses
 from chaosgrade.stage.autoscaling import IN_SERVICE
+from chaosgrade.stage.balancer_names import BalancerNames
 from chaosgrade.stage.balancing import Balancing
 from chaosgrade.stage.children import Child
 from chaosgrade.stage.database_reconciler import DatabaseReconciler
 from chaosgrade.stage.group_reconciler import GroupReconciler
 from chaosgrade.stage.links import Links
+from chaosgrade.stage.name_service import NameService
 from chaosgrade.stage.ssm_documents import Invocation, invoke
 from chaosgrade.stage.template import Template
 from chaosgrade.stage.timing import ADDRESS_SILENT_S, AwsTime
@@ -57,15 +59,15 @@ class ControlPlane:
         self._hosts = Child("chaosgrade.stage.hosts", lambda event: None)
         self._balancing = Balancing(scale, self._send_balancer, self._left_at.get)
         self._balancer = Child("chaosgrade.stage.balancer", self._balancing.on_event)
+        self._balancer_names = BalancerNames(self._balancing.can_serve)
+        self.names = NameService(self.addresses.services, scale)
         self._databases = DatabaseReconciler(
-            self._time, self.addresses.for_subnet, self._publish_names
+            self._time,
+            self.addresses.for_subnet,
+            lambda records: self.names.publish("databases", records),
         )
         if '"AWS::RDS::DBInstance"' in template.body:
             self._databases.start()  # it makes ready while moto is being imported
-        self._name_server = Child("chaosgrade.stage.dns", self._on_name_server)
-        self._name_server.send({"op": "listen", "host": self.addresses.name_server})
-        self.name_server = ""
-        """"address:port" of the stage's DNS server; empty until it listens."""
         self.world: MotoWorld
         self.databases: MotoDatabases
         self._groups: GroupReconciler
@@ -128,13 +130,14 @@ class ControlPlane:
                 full
                 and self._balancing.ready(self._now())
                 and self._databases.ready(self.databases)
-                and self.name_server
+                and self.names.server
             )
             if not self._up and parts_are:
                 # A stage plays a system that has been up for long: nothing is in its grace period,
                 # and only what is launched later boots.
                 self.world.settle()
                 self._up = True
+                self._publish_balancers()
             return self._up
 
     def check_children(self) -> None:
@@ -147,7 +150,7 @@ class ControlPlane:
             ("hosts", self._hosts),
             ("balancer", self._balancer),
             ("databases", self._databases),
-            ("dns", self._name_server),
+            ("dns", self.names),
         ):
             if not child.alive:
                 raise UsageError(
@@ -174,10 +177,12 @@ class ControlPlane:
         self._balancing.reconcile(
             self.world.balancers(), self.world.target_groups(), self._place, self._now()
         )
+        if self._up:
+            self._publish_balancers()
 
     def stop(self) -> None:
         """End everything that was started."""
-        children = (self._databases, self._balancer, self._hosts, self._name_server)
+        children = (self._databases, self._balancer, self._hosts, self.names)
         for child in children:
             child.close()
         for child in children:
@@ -246,15 +251,6 @@ class ControlPlane:
             self._hosts.send({"op": "stop", "instance": instance})
             del self._running[instance]  # found missing, and launched, right after this call
 
-    # -- names
-
-    def _publish_names(self, records: Mapping[str, Mapping[str, object]]) -> None:
-        self._name_server.send({"op": "records", "records": records})
-
-    def _on_name_server(self, event: Mapping[str, Any]) -> None:
-        if event["event"] == "listening":
-            self.name_server = f"{event['host']}:{event['port']}"
-
     # -- balancers
 
     def _send_balancer(self, order: Mapping[str, object]) -> None:
@@ -266,6 +262,10 @@ class ControlPlane:
         )
         # Not an instance: a target by address.
         return {"host": host.address, "zone": host.zone} if host else {"host": target, "zone": ""}
+
+    def _publish_balancers(self) -> None:
+        records = self._balancer_names.records(self.world.balancers(), self._now())
+        self.names.publish("balancers", records)
 
     # -- Systems Manager
 

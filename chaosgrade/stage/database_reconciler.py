@@ -25,14 +25,14 @@ class DatabaseReconciler:
     Args:
         time: how long AWS's waits take.
         address: gives an address in a subnet.
-        publish: takes {name: {"address", "ttl_s"}} of all endpoints whenever one changes.
+        publish: takes {name: {"addresses", "ttl_s" in AWS seconds}} of all endpoints.
     """
 
     def __init__(
         self,
         time: AwsTime,
         address: Callable[[str], str],
-        publish: Callable[[Mapping[str, Mapping[str, object]]], None],
+        publish: Callable[[Mapping[str, Mapping[str, Any]]], None],
     ) -> None:
         self._time = time
         self._address = address
@@ -42,7 +42,6 @@ class DatabaseReconciler:
         self._made: dict[str, Database] = {}
         self._hosts: dict[str, str] = {}
         """Where the primary of a DB instance is; one that is not available yet has none."""
-        self._published: dict[str, dict[str, object]] = {}
         self._network: Mapping[str, object] | None = None
         self.errors: list[str] = []
 
@@ -86,7 +85,7 @@ class DatabaseReconciler:
             if id_ not in self._made and (not database.source or database.source in self._hosts):
                 self._made[id_] = database
                 self._send(self._birth(database))
-        self._publish_changes(wanted)
+        self._publish_all(wanted)
 
     def connect(self, links: Mapping[str, object]) -> None:
         """Have the state of the network hold for the servers.
@@ -150,16 +149,14 @@ class DatabaseReconciler:
                 world.set_status(id_, "failed")
                 print(f"chaosgrade: {self.errors[-1]}", file=sys.stderr, flush=True)
 
-    def _publish_changes(self, wanted: Mapping[str, Database]) -> None:
-        ttl_s = self._time.real(DNS_TTL_S)
-        records: dict[str, dict[str, object]] = {
-            database.endpoint: {"address": self._hosts[id_], "ttl_s": ttl_s}
-            for id_, database in wanted.items()
-            if id_ in self._hosts
-        }
-        if records != self._published:
-            self._published = records
-            self._publish(records)
+    def _publish_all(self, wanted: Mapping[str, Database]) -> None:
+        self._publish(
+            {
+                database.endpoint: {"addresses": [self._hosts[id_]], "ttl_s": DNS_TTL_S}
+                for id_, database in wanted.items()
+                if id_ in self._hosts
+            }
+        )
 
     def _send(self, order: Mapping[str, object]) -> None:
         assert self._child is not None  # noqa: S101 - started before the first order

@@ -4,7 +4,7 @@ Orders come as JSON lines on standard input, events go out on standard output; t
 seconds:
 
     {"op": "listen", "host"}
-    {"op": "records", "records": {NAME: {"address", "ttl_s"}, …}}    in place of the last ones
+    {"op": "records", "records": {NAME: {"addresses", "ttl_s"}, …}}    in place of the last ones
 
     {"event": "ready"}    {"event": "listening", "host", "port"}
 
@@ -15,6 +15,7 @@ answer's TTL is rounded down, so that nobody keeps it for too long, and an addit
 
 import asyncio
 import gc
+import random
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,19 +32,19 @@ EXACT_TTL = "ttl_ms="
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class Addresses:
     """What a name leads to.
 
     Args:
-        address: IPv4.
-        ttl_s: measured seconds that it may be kept.
+        addresses: IPv4.
+        ttl_s: measured seconds that they may be kept.
     """
 
-    address: str
+    addresses: tuple[str, ...]
     ttl_s: float
 
 
-def answer(request: bytes, records: Mapping[str, Address]) -> bytes | None:
+def answer(request: bytes, records: Mapping[str, Addresses]) -> bytes | None:
     """The answer to a DNS message; None to what is none.
 
     Args:
@@ -63,7 +64,9 @@ def answer(request: bytes, records: Mapping[str, Address]) -> bytes | None:
         reply.header.rcode = RCODE.NXDOMAIN
     elif question.q.qtype in (QTYPE.A, QTYPE.ANY):
         ttl_s = int(found.ttl_s)
-        reply.add_answer(RR(name, QTYPE.A, rdata=A(found.address), ttl=ttl_s))
+        # In another order each time: clients take the first, and so spread over all.
+        for address in random.sample(found.addresses, len(found.addresses)):
+            reply.add_answer(RR(name, QTYPE.A, rdata=A(address), ttl=ttl_s))
         exact = TXT(f"{EXACT_TTL}{found.ttl_s * 1000:.0f}")
         reply.add_ar(RR(name, QTYPE.TXT, rdata=exact, ttl=ttl_s))
     return bytes(reply.pack())
@@ -73,7 +76,7 @@ class NameServer(asyncio.DatagramProtocol):
     """Answers every datagram from its records."""
 
     def __init__(self) -> None:
-        self.records: dict[str, Address] = {}
+        self.records: dict[str, Addresses] = {}
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.DatagramTransport, transport)
@@ -102,7 +105,7 @@ async def serve() -> None:
                     events.emit("listening", host=host, port=port)
                 case "records":
                     server.records = {
-                        name.lower(): Address(record["address"], float(record["ttl_s"]))
+                        name.lower(): Addresses(tuple(record["addresses"]), float(record["ttl_s"]))
                         for name, record in order["records"].items()
                     }
                 case unknown:

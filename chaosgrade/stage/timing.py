@@ -12,6 +12,14 @@ BALANCER_NOTICES_STATE_S = 20.0
 unless health checks do so first. Assumption: the documented target states say that it happens
 (`Target.InvalidState`), not when."""
 
+BALANCER_DNS_TTL_S = 60.0
+"""Of a load balancer's name. Elastic Load Balancing User Guide, "How Elastic Load Balancing works":
+"the time-to-live (TTL) of 60 seconds"."""
+
+NODE_LEAVES_DNS_S = 30.0
+"""From when a load balancer's node cannot serve until its address leaves DNS, and back. Assumption:
+AWS documents that it leaves, not when; a Route 53 health check takes 3 × 10 s."""
+
 ADDRESS_SILENT_S = 900.0
 """After an instance has left, its address answers nothing for this long; then it refuses."""
 

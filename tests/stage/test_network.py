@@ -15,6 +15,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from chaosgrade.stage.network_acls import Rule, Subnet, connects, cuts
+from chaosgrade.stage.workload.resolver import Resolver
 from tests.stage.conftest import Stage, eventually, running_stage
 
 ALL = IPv4Network("0.0.0.0/0")
@@ -133,14 +134,23 @@ def healthy_zones(stage: Stage) -> Counter[str]:
     )
 
 
+def led_to(stage: Stage) -> int:
+    """How many nodes the balancer's name leads to."""
+    (balancer,) = stage.client("elbv2").describe_load_balancers()["LoadBalancers"]
+    server = stage.document["dns"]
+    return len({Resolver(server).resolve(balancer["DNSName"]) for _ in range(40)})
+
+
 ZONES = ("us-east-1a", "us-east-1b", "us-east-1c")
 EVERYWHERE = {zone: {"open"} for zone in ZONES}
 
 
 @pytest.mark.stage
 def test_a_blocking_acl_cuts_and_the_former_heals(stage: Stage) -> None:
-    """Connecting hangs, what is established stalls and goes on; other zones feel nothing."""
+    """Connecting hangs, what is established stalls and goes on; other zones feel nothing, and the
+    balancer's name leads to them only."""
     ec2 = stage.client("ec2")
+    assert led_to(stage) == 3
     eventually(lambda: healthy_zones(stage) == dict.fromkeys(ZONES, 2))
     place = acl_of(stage, "us-east-1b")
     inside = next(address for _, zone, address in instances(stage) if zone == "us-east-1b")
@@ -163,8 +173,10 @@ def test_a_blocking_acl_cuts_and_the_former_heals(stage: Stage) -> None:
     for _ in range(20):  # by the node of zone a, which uses the targets of zones a and c now
         with urllib.request.urlopen(stage.document["balancers"]["web"], timeout=1) as answer:
             assert answer.headers["X-Zone"] != "us-east-1b"
+    eventually(lambda: led_to(stage) == 2)
     ec2.replace_network_acl_association(AssociationId=new, NetworkAclId=place["NetworkAclId"])
     eventually(lambda: fates(stage) == EVERYWHERE)
+    eventually(lambda: led_to(stage) == 3)
     established.settimeout(5)
     assert b"200 OK" in established.recv(4096)
     established.close()

@@ -1,4 +1,5 @@
-"""How the shop turns a name into an address: it asks the stage's DNS server and heeds the TTL.
+"""How the shop, and its customers, turn a name into an address: they ask the stage's DNS
+server and heed the TTL.
 
 The host's own resolver knows nothing of the stage's names. A client that never asks again is a
 known fault (Amazon RDS User Guide, "Setting the JVM TTL for DNS name lookups"): after a failover it
@@ -47,13 +48,17 @@ class Resolver:
             LookupError: the name has none.
             TimeoutError: the server does not answer within some seconds.
         """
-        address, until = self._kept.get(name, ("", 0.0))
-        if address and (self._cache_forever or self._clock() < until):
+        if address := self.kept(name):
             return address
         asked_at = self._clock()
         address, ttl_s = self._look_up(name)
         self._kept[name] = (address, asked_at + ttl_s)
         return address
+
+    def kept(self, name: str) -> str:
+        """The address of a name that may be used without asking; empty if there is none."""
+        address, until = self._kept.get(name, ("", 0.0))
+        return address if self._cache_forever or self._clock() < until else ""
 
     def _look_up(self, name: str) -> tuple[str, float]:
         reply = self._ask(DNSRecord.question(name))
