@@ -56,7 +56,7 @@ def test_what_somebody_wrote_wrong_is_named(
         ("Resources: {}", ["Resources"]),
         ("Parameters: 3\nResources: {Net: {Type: 'AWS::EC2::VPC'}}", ["Parameters"]),
         ("Resources: {Net: &n {Type: 'AWS::EC2::VPC', Properties: *n}}", ["mine.yaml", "alias"]),
-        ("Resources: {Db: {Type: 'AWS::RDS::DBCluster'}}", ["Db", "AWS::RDS::DBCluster"]),
+        ("Resources: {Code: {Type: 'AWS::Lambda::Function'}}", ["Code", "AWS::Lambda::Function"]),
     ],
 )
 def test_a_template_that_cannot_be_played_is_refused(
