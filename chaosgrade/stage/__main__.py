@@ -84,7 +84,7 @@ def _come_up(
 
     plane.build()
     document: dict[str, Any] = {}
-    endpoint = Endpoint(options.port, plane.lock, plane.follow, lambda: document)
+    endpoint = Endpoint(options.port, plane.lock, plane.follow, lambda: document, plane.pools)
     variables = {
         "AWS_ENDPOINT_URL": endpoint.url,
         "AWS_ACCESS_KEY_ID": "stage",
@@ -98,6 +98,7 @@ def _come_up(
         balancers=plane.balancer_urls,
         dns="",  # known once it listens
         databases={database.id: database.endpoint for database in plane.databases.all()},
+        metadata=plane.metadata_url,
         fabric="loopback",
         time_scale=options.time_scale,
         template=chosen.name,

@@ -44,6 +44,8 @@ class Addresses:
         _, *free = IPv4Network(f"127.{block}.0.0/16").subnets(new_prefix=_SUBNET_BITS)
         self._free = iter(free)
         self._given: dict[str, itertools.count[int]] = {}
+        self.metadata = f"127.{block}.0.254"
+        """Of the instance metadata service."""
         self.networks: dict[str, IPv4Network] = {}
         """{subnet id: its network on the stage}, of subnets that have had an address."""
 

@@ -1,7 +1,8 @@
 """What an Auto Scaling group does next: pure rules, from what is to what should happen.
 
 Source: Amazon EC2 Auto Scaling User Guide, "Health checks for instances in an Auto Scaling group",
-"Suspend and resume processes", "Instance distribution and Availability Zone rebalancing".
+"Suspend and resume processes", "Instance distribution and Availability Zone rebalancing",
+"Capacity Rebalancing in Auto Scaling to replace at-risk Spot Instances".
 """
 
 import uuid
@@ -10,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from chaosgrade.stage.mixed_instances import Mix
 from chaosgrade.stage.world import Activity
 
 PENDING, IN_SERVICE, TERMINATING = "Pending", "InService", "Terminating"
@@ -26,6 +28,9 @@ class Member:
         running: what EC2 says.
         refused: a load balancer of the group calls it unhealthy.
         protected: from scale-in.
+        instance_type, spot: what it is and how it was bought.
+        at_risk: EC2 recommends to rebalance it.
+        serving: healthy with every target group of the group.
     """
 
     instance: str
@@ -36,6 +41,10 @@ class Member:
     running: bool = True
     refused: bool = False
     protected: bool = False
+    instance_type: str = ""
+    spot: bool = False
+    at_risk: bool = False
+    serving: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +56,9 @@ class Group:
         suspended: names of suspended processes.
         health_type: "EC2", or "ELB", which includes it.
         grace_s: health check grace period in AWS seconds.
+        mix: what it buys; None for On-Demand Instances of its launch template's type.
+        rebalances: whether capacity rebalancing is on.
+        maximum: of its size; None for no limit.
     """
 
     name: str
@@ -56,6 +68,9 @@ class Group:
     health_type: str
     grace_s: float
     members: tuple[Member, ...]
+    mix: Mix | None = None
+    rebalances: bool = False
+    maximum: int | None = None
 
     def runs(self, *processes: str) -> bool:
         """Whether none of these processes is suspended."""
@@ -65,13 +80,26 @@ class Group:
         """Members that count towards the desired capacity."""
         return [m for m in self.members if m.lifecycle in (PENDING, IN_SERVICE)]
 
+    def leaving(self) -> list[Member]:
+        """Members that are in service until others have taken their place."""
+        if not self.rebalances:
+            return []
+        return [m for m in self.members if m.at_risk and m.healthy and m.lifecycle == IN_SERVICE]
+
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """Launch one instance in a zone."""
+    """Launch one instance in a zone.
+
+    Args:
+        spot: a Spot Instance, not an On-Demand one.
+        elsewhere: in another zone where this one has no capacity.
+    """
 
     zone: str
     cause: str
+    spot: bool = False
+    elsewhere: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +119,8 @@ def decide(group: Group) -> list[Decision]:
     An unhealthy instance leaves at once and no longer counts, so that its replacement is launched
     with the next decision: termination does not wait for the launch, nor the launch for it.
     """
+    if group.leaving():
+        return [*replaced(group), *rebalanced(group)]
     return [*replaced(group), *to_desired(group)]
 
 
@@ -127,6 +157,29 @@ def replaced(group: Group) -> list[Terminate]:
     ]
 
 
+def rebalanced(group: Group) -> list[Decision]:
+    """Capacity rebalancing: others for instances at risk, which leave once those are healthy.
+
+    A group may grow beyond its maximum by a tenth of it, at least by one. Source: Amazon EC2 Auto
+    Scaling User Guide, "Capacity Rebalancing in Auto Scaling to replace at-risk Spot Instances".
+    """
+    leaving, counted = group.leaving(), group.counted()
+    staying = [member for member in counted if member not in leaving]
+    load = Counter({zone: 0 for zone in group.zones})
+    load.update(member.zone for member in staying)
+    missing = group.desired - len(staying)
+    if group.maximum is not None:
+        room = group.maximum + max(1, group.maximum // 10) - len(counted)
+        missing = min(missing, room)
+    cause = "an EC2 instance rebalance recommendation"
+    launches = _launches(group, load, missing, staying, cause) if missing > 0 else ()
+    ready = sum(m.lifecycle == IN_SERVICE and m.healthy and m.serving for m in staying)
+    spare = max(0, ready + len(leaving) - group.desired)
+    if not group.runs("Terminate"):
+        spare = 0
+    return [*launches, *(Terminate(member.instance, cause) for member in leaving[:spare])]
+
+
 def to_desired(group: Group) -> list[Decision]:
     """What brings the group to its desired capacity, spread evenly over its zones."""
     counted = group.counted()
@@ -134,7 +187,8 @@ def to_desired(group: Group) -> list[Decision]:
     load = Counter({zone: 0 for zone in group.zones})
     load.update(member.zone for member in counted)
     if missing > 0:
-        return list(_launches(group, load, missing))
+        cause = f"a difference between desired ({group.desired}) and actual capacity"
+        return list(_launches(group, load, missing, counted, cause))
     if missing < 0:
         return list(_scale_in(group, load, -missing))
     if group.runs("AZRebalance", "Launch", "Terminate") and len(group.zones) > 1:
@@ -142,28 +196,38 @@ def to_desired(group: Group) -> list[Decision]:
         settled = all(member.lifecycle == IN_SERVICE for member in counted)
         if settled and fullest - emptiest > 1:
             # Launch before terminate: rebalancing must not cost capacity.
-            return [Launch(_emptiest(group.zones, load), "an imbalance of Availability Zones")]
+            zone, cause = _emptiest(group.zones, load), "an imbalance of Availability Zones"
+            fuller = [m.spot for m in counted if load[m.zone] == fullest]
+            return [Launch(zone, cause, spot=any(fuller), elsewhere=False)]
     return []
 
 
-def _launches(group: Group, load: Counter[str], missing: int) -> Iterable[Launch]:
+def _launches(
+    group: Group, load: Counter[str], missing: int, staying: Iterable[Member], cause: str
+) -> Iterable[Launch]:
     if not group.runs("Launch") or not group.zones:
         return
-    for _ in range(missing):
+    wanted = group.mix.on_demand_of(group.desired) if group.mix else group.desired
+    on_demand = wanted - sum(not member.spot for member in staying)
+    for number in range(missing):
         zone = _emptiest(group.zones, load)
         load[zone] += 1
-        yield Launch(zone, f"a difference between desired ({group.desired}) and actual capacity")
+        yield Launch(zone, cause, spot=group.mix is not None and number >= on_demand)
 
 
 def _scale_in(group: Group, load: Counter[str], surplus: int) -> Iterable[Terminate]:
     if not group.runs("Terminate"):
         return
     candidates = [m for m in group.counted() if not m.protected and m.lifecycle == IN_SERVICE]
+    wanted = group.mix.on_demand_of(group.desired) if group.mix else 0
+    on_demand = sum(not member.spot for member in group.counted())
     for _ in range(min(surplus, len(candidates))):
-        # The oldest instance of the fullest zone.
-        member = max(candidates, key=lambda m: (load[m.zone], m.in_service_for_s))
+        # The oldest instance of the fullest zone, of the purchase option that there is too much of.
+        spot = on_demand <= wanted
+        member = max(candidates, key=lambda m: (m.spot == spot, load[m.zone], m.in_service_for_s))
         candidates.remove(member)
         load[member.zone] -= 1
+        on_demand -= not member.spot
         yield Terminate(member.instance, f"a desired capacity of {group.desired}")
 
 

@@ -5,6 +5,9 @@ their capacity, balancers get their targets. All of it under one lock, which eve
 as well: a call sees a world that does not change under it.
 """
 
+import math
+import os
+import random
 import sys
 import time
 from collections.abc import Mapping
@@ -17,9 +20,13 @@ from chaosgrade.stage.addresses import Addresses
 from chaosgrade.stage.autoscaling import IN_SERVICE
 from chaosgrade.stage.balancer_names import BalancerNames
 from chaosgrade.stage.balancing import Balancing
+from chaosgrade.stage.capacity_pools import CapacityPools
 from chaosgrade.stage.children import Child
 from chaosgrade.stage.database_reconciler import DatabaseReconciler
+from chaosgrade.stage.fault_injection import FaultInjection
 from chaosgrade.stage.group_reconciler import GroupReconciler
+from chaosgrade.stage.instance_metadata import ENDPOINT_VARIABLE, Instance, InstanceMetadata
+from chaosgrade.stage.interruptions import Interruptions
 from chaosgrade.stage.links import Links
 from chaosgrade.stage.name_service import NameService
 from chaosgrade.stage.ssm_documents import Invocation, invoke
@@ -32,6 +39,9 @@ if TYPE_CHECKING:
     from chaosgrade.stage.moto_world import MotoWorld
 
 _WEB_PORT = 8080
+
+POOLS_PARAMETER = "SpotCapacityPerPool"
+"""A template's parameter that the stage reads itself: what each Spot pool holds at first."""
 
 
 class ControlPlane:
@@ -46,6 +56,8 @@ class ControlPlane:
     def __init__(self, template: Template, region: str, scale: float) -> None:
         self.lock = RLock()
         self.addresses = Addresses()
+        self.pools = CapacityPools(float(template.parameters.get(POOLS_PARAMETER, math.inf)))
+        self.interruptions = Interruptions()
         self._template = template
         self._region = region
         self._time = AwsTime(scale, time.monotonic())
@@ -56,6 +68,7 @@ class ControlPlane:
         self._network: tuple[tuple[network_acls.Subnet, ...], frozenset[int]] = ((), frozenset())
         self._up = False
         # Nothing follows from a process's start or end: the balancer finds out, as on AWS.
+        self._metadata = InstanceMetadata(self.addresses.metadata, region)
         self._hosts = Child("chaosgrade.stage.hosts", lambda event: None)
         self._balancing = Balancing(scale, self._send_balancer, self._left_at.get)
         self._balancer = Child("chaosgrade.stage.balancer", self._balancing.on_event)
@@ -71,10 +84,16 @@ class ControlPlane:
         self.world: MotoWorld
         self.databases: MotoDatabases
         self._groups: GroupReconciler
+        self._faults: FaultInjection
 
     def build(self) -> None:
         """Create the stack. Called once, after moto has been imported."""
-        from chaosgrade.stage import moto_databases, moto_replacements  # late: see moto_import
+        from chaosgrade.stage import (  # late: see moto_import
+            moto_databases,
+            moto_fis,
+            moto_replacements,
+            moto_spot,
+        )
         from chaosgrade.stage.moto_world import MotoWorld
 
         hooks = Hooks(
@@ -91,19 +110,32 @@ class ControlPlane:
             runs=self._running.__contains__,
             reboot=self._reboot,
             now=self._now,
+            interruption=self.interruptions.of,
+            pools=self.pools,
         )
         self.world = MotoWorld(self._region, hooks)
+        self._faults = FaultInjection(
+            self.interruptions, self.world.fault_targets, random.Random(os.urandom(8))
+        )
         moto_replacements.install(hooks, self.world)
         self.databases = moto_databases.MotoDatabases(self._region)
         moto_databases.install(DatabaseHooks(self._databases.reboot, self._databases.promote))
+        moto_spot.install(hooks, self.world)
+        moto_fis.install(hooks, self._faults)
         self._groups = GroupReconciler(
             self.world,
             runs=self._running.__contains__,
             drains=self._balancing.drains,
             refuses=self._balancing.refuses,
+            denied=self._faults.denied,
         )
         with self.lock:
             self.world.create_stack(self._template)
+
+    @property
+    def metadata_url(self) -> str:
+        """Where instances ask about themselves."""
+        return self._metadata.url
 
     @property
     def balancer_urls(self) -> dict[str, str]:
@@ -163,6 +195,9 @@ class ControlPlane:
             # Balancers first: a target that was just deregistered must be seen to drain before
             # its group may terminate it.
             self.follow()
+            self._faults.tick(self._now())
+            for instance in self.interruptions.due(self._now()):
+                self.world.interrupt(instance)
             self._groups.reconcile(self._now())
             self.follow()
             self._databases.reconcile(self.databases)
@@ -174,6 +209,7 @@ class ControlPlane:
         """Have processes and balancers follow the played AWS. Also called after each API call."""
         self._sync_hosts()
         self._sync_links()
+        self._sync_metadata()
         self._balancing.reconcile(
             self.world.balancers(), self.world.target_groups(), self._place, self._now()
         )
@@ -229,6 +265,25 @@ class ControlPlane:
             node["host"] for node, port in doors if ("", node["subnet"], port) in links.cut
         )
 
+    def _sync_metadata(self) -> None:
+        """Have the metadata service tell each instance what is so now."""
+        now, unix_s = self._now(), time.time()
+
+        def unix(aws_s: float) -> float:
+            return unix_s + self._time.real(aws_s - now)
+
+        told = {}
+        targets = self.world.lifecycle_targets()
+        for host in self._running.values():
+            end = self.interruptions.of(host.id)
+            told[host.address] = Instance(
+                host,
+                targets.get(host.id),
+                unix(end.recommended_at) if end else None,
+                unix(end.end_at) if end and now >= end.notice_at else None,
+            )
+        self._metadata.tell(told)
+
     def _launch(self, host: Host) -> None:
         self._running[host.id] = host
         self._left_at.pop(host.id, None)
@@ -241,7 +296,11 @@ class ControlPlane:
                 "port": _WEB_PORT,
                 "workload": "web",
                 "boot_s": self._time.real(host.boot_s) if self._up else 0.0,
-                "environment": {"INSTANCE_ID": host.id, "AVAILABILITY_ZONE": host.zone},
+                "environment": {
+                    "INSTANCE_ID": host.id,
+                    "AVAILABILITY_ZONE": host.zone,
+                    ENDPOINT_VARIABLE: self._metadata.url,
+                },
             }
         )
 

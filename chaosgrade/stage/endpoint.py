@@ -18,10 +18,12 @@ from werkzeug.serving import BaseWSGIServer, make_server
 
 from chaosgrade.api_calls import iam_action
 from chaosgrade.errors import UsageError
+from chaosgrade.stage.capacity_pools import CapacityPools
 from chaosgrade.stage.refusals import ApiCall, answer, refused
 
 DESCRIPTION_PATH = "/_chaosgrade/stage"
 CALLS_PATH = "/_chaosgrade/calls"
+POOLS_PATH = "/_chaosgrade/pools"
 
 type StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 
@@ -43,13 +45,15 @@ class Endpoint:
     """Serves on 127.0.0.1.
 
     `GET /_chaosgrade/calls` answers how often each operation was called, refused calls included:
-    {"ec2:DescribeInstances": 12, …}, by IAM's names.
+    {"ec2:DescribeInstances": 12, …}, by IAM's names. `GET /_chaosgrade/pools` answers the capacity
+    of EC2's pools, and `PUT` sets that of one, see `CapacityPools.order`.
 
     Args:
         port: 0 takes a free one.
         lock: held during each call.
         after_call: called, with the lock held, after each call.
         description: what `GET /_chaosgrade/stage` answers.
+        pools: the capacity that EC2 has left.
 
     Raises:
         UsageError: the port is taken.
@@ -61,10 +65,12 @@ class Endpoint:
         lock: threading.RLock,
         after_call: Callable[[], None],
         description: Callable[[], dict[str, Any]],
+        pools: CapacityPools,
     ) -> None:
         self._lock: Any = lock
         self._after_call = after_call
         self._description = description
+        self._pools = pools
         self._calls: Counter[tuple[str, str]] = Counter()
         self._counting = threading.Lock()
         self._moto = DomainDispatcherApplication(create_backend_app)
@@ -80,11 +86,10 @@ class Endpoint:
 
     def __call__(self, environ: dict[str, Any], start: StartResponse) -> Iterable[bytes]:
         """One request."""
-        ours = {DESCRIPTION_PATH: self._description, CALLS_PATH: self._called}
-        if tell := ours.get(environ["PATH_INFO"]):
-            return _tell(tell(), start)
         length = int(environ.get("CONTENT_LENGTH") or 0)
         sent = environ["wsgi.input"].read(length) if length else b""
+        if environ["PATH_INFO"] in (DESCRIPTION_PATH, CALLS_PATH, POOLS_PATH):
+            return self._own(environ, sent, start)
         environ["wsgi.input"] = io.BytesIO(sent)
         call = ApiCall.of(environ, sent)
         with self._counting:
@@ -114,6 +119,22 @@ class Endpoint:
         start(status, headers)
         return [body]
 
+    def _own(self, environ: dict[str, Any], sent: bytes, start: StartResponse) -> Iterable[bytes]:
+        """What is the stage's and not AWS's."""
+        path = environ["PATH_INFO"]
+        if path != POOLS_PATH:
+            return _tell(self._description() if path == DESCRIPTION_PATH else self._called(), start)
+        if environ["REQUEST_METHOD"] == "PUT":
+            try:
+                order = json.loads(sent)
+                if not isinstance(order, dict):
+                    raise ValueError("a pool is a JSON object")
+                with self._lock:
+                    self._pools.order(order)
+            except ValueError as error:
+                return _tell({"error": str(error)}, start, "400 Bad Request")
+        return _tell(self._pools.told(), start)
+
     def _called(self) -> dict[str, int]:
         with self._counting:
             calls = dict(self._calls)
@@ -136,9 +157,9 @@ def _listen(port: int) -> socket.socket:
     return listener
 
 
-def _tell(document: dict[str, Any], start: StartResponse) -> list[bytes]:
+def _tell(document: dict[str, Any], start: StartResponse, status: str = "200 OK") -> list[bytes]:
     body = json.dumps(document).encode()
-    start("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+    start(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
     return [body]
 
 

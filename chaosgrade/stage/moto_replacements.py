@@ -7,7 +7,6 @@ docs/stage-operations.md lists the operations.
 """
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 from moto.autoscaling.exceptions import ValidationError
@@ -33,6 +32,8 @@ from moto.ssm.models import Command, SimpleSystemManagerBackend
 from chaosgrade.stage.autoscaling import PENDING
 from chaosgrade.stage.moto_replacing import replace as _replace
 from chaosgrade.stage.moto_world import MotoWorld
+from chaosgrade.stage.replacing import complete as _complete
+from chaosgrade.stage.replacing import replace as _replace
 from chaosgrade.stage.ssm_documents import DOCUMENTS
 from chaosgrade.stage.world import ACCOUNT, Hooks
 
@@ -359,20 +360,6 @@ def _balancing(hooks: Hooks, world: MotoWorld) -> None:
     _replace(FakeTargetGroup, "register", register_targets)
     _complete(FakeLoadBalancer, _complete_balancer)
     _complete(FakeTargetGroup, _complete_target_group)
-
-
-def _complete(kind: Any, finish: Callable[[Any, dict[str, Any]], None]) -> None:
-    """Have CloudFormation also take what moto's constructors of resources pass over."""
-    create = kind.create_from_cloudformation_json.__func__
-
-    def create_from_cloudformation_json(
-        cls: Any, resource_name: str, cloudformation_json: Any, *args: Any, **kwargs: Any
-    ) -> Any:
-        made = create(cls, resource_name, cloudformation_json, *args, **kwargs)
-        finish(made, cloudformation_json["Properties"])
-        return made
-
-    _replace(kind, "create_from_cloudformation_json", classmethod(create_from_cloudformation_json))
 
 
 def _complete_balancer(balancer: Any, properties: dict[str, Any]) -> None:

@@ -11,10 +11,14 @@ from typing import Any
 
 from moto.autoscaling.models import InstanceState
 from moto.backends import get_backend
+from moto.ec2.models.instances import StateReason
 
 from chaosgrade.errors import UsageError
 from chaosgrade.stage import autoscaling
 from chaosgrade.stage.autoscaling import IN_SERVICE, PENDING, TERMINATING
+from chaosgrade.stage.capacity_pools import ON_DEMAND, SPOT, Pool
+from chaosgrade.stage.fault_injection import GROUP, SPOT_INSTANCE, Resource
+from chaosgrade.stage.mixed_instances import Mix
 from chaosgrade.stage.network_acls import Rule, Subnet
 from chaosgrade.stage.template import Template
 from chaosgrade.stage.world import ACCOUNT, Hooks, Host
@@ -104,6 +108,10 @@ class MotoWorld:
             instance.subnet_id,
             nic.private_ip_address,
             self._boot_s(instance.id, tags.get("BootSeconds", "0")),
+            instance.image_id,
+            instance.instance_type,
+            instance.lifecycle == SPOT,
+            tags,
         )
 
     def _boot_s(self, instance: str, text: str) -> float:
@@ -145,6 +153,9 @@ class MotoWorld:
                 suspended=frozenset(p["ProcessName"] for p in group.suspended_processes),
                 health_type=group.health_check_type,
                 grace_s=float(group.health_check_grace_period or 0),
+                mix=_mix(group),
+                rebalances=str(group.capacity_rebalance).lower() == "true",
+                maximum=None if group.max_size is None else int(group.max_size),
                 members=tuple(
                     autoscaling.Member(
                         instance=state.instance.id,
@@ -157,13 +168,34 @@ class MotoWorld:
                             health_of(arn, state.instance.id) for arn in group.target_group_arns
                         ),
                         protected=bool(state.protected_from_scale_in),
+                        instance_type=state.instance.instance_type,
+                        spot=state.instance.lifecycle == SPOT,
+                        at_risk=self._hooks.interruption(state.instance.id) is not None,
+                        serving=all(
+                            self._serves(arn, state.instance.id) for arn in group.target_group_arns
+                        ),
                     )
                     for state in group.instance_states
                 ),
             )
 
-    def launch(self, name: str, zone: str) -> str:
-        """Launch an instance of a group in a zone; returns its id."""
+    def _serves(self, target_group: str, instance: str) -> bool:
+        known = self._elbv2.target_groups.get(target_group)
+        if known is None:
+            return True
+        port = int(known.targets.get(instance, {}).get("Port", known.port))
+        return self._hooks.target_health(target_group, instance, port).state == "healthy"
+
+    def launch(self, name: str, zone: str, instance_type: str = "", *, spot: bool = False) -> str:
+        """Launch an instance of a group in a zone; returns its id.
+
+        Args:
+            instance_type: "" for that of the group's launch template or configuration.
+            spot: a Spot Instance, not an On-Demand one.
+
+        Raises:
+            InsufficientCapacity: the pool has no room.
+        """
         group = self._autoscaling.autoscaling_groups[name]
         subnets = (group.vpc_zone_identifier or "").split(",")
         subnet = next(
@@ -177,7 +209,8 @@ class MotoWorld:
             1,
             group.user_data,
             group.security_groups,
-            instance_type=group.instance_type,
+            instance_type=instance_type or group.instance_type,
+            instance_market_options=SPOT if spot else None,
             tags={
                 "instance": {
                     **group.instance_tags,
@@ -203,6 +236,44 @@ class MotoWorld:
         )
         return str(instance.id)
 
+    def fault_targets(self) -> Iterator[Resource]:
+        """What Fault Injection Service may hit."""
+        region = self._ec2.region_name
+        for host in self.hosts():
+            if host.spot and host.state == "running":
+                fields = {
+                    "InstanceType": host.instance_type,
+                    "Placement.AvailabilityZone": host.zone,
+                    "State.Name": host.state,
+                    "SubnetId": host.subnet,
+                }
+                arn = f"arn:aws:ec2:{region}:{ACCOUNT}:instance/{host.id}"
+                yield Resource(SPOT_INSTANCE, arn, host.id, host.tags, fields)
+        for group in self._autoscaling.autoscaling_groups.values():
+            tags = {tag["Key"]: tag["Value"] for tag in group.tags}
+            yield Resource(GROUP, group.arn, group.name, tags)
+
+    def interrupt(self, instance: str) -> None:
+        """Take a Spot Instance back, if it still runs."""
+        known = self._ec2.get_instance_by_id(instance)
+        if known is not None and known.state == "running":
+            known.terminate()
+            reason = "Server.SpotInstanceTermination"
+            known._reason = f"{reason}: Spot instance termination"
+            known.state_reason = StateReason(known._reason, reason)
+
+    def room(self, pool: Pool, option: str) -> float:
+        """How many more instances of a purchase option a pool holds."""
+        taken: int = sum(
+            instance.instance_type == pool.instance_type
+            and instance.placement.zone == pool.zone
+            and (SPOT if instance.lifecycle == SPOT else ON_DEMAND) == option
+            for reservation in self._ec2.reservations.values()
+            for instance in reservation.instances
+            if instance.state in ("pending", "running")
+        )
+        return self._hooks.pools.capacity(pool, option) - taken
+
     def enter_service(self, name: str, instance: str, now: float) -> None:
         """The instance runs: it counts, its grace period begins, balancers get it."""
         group, state = self._member(name, instance)
@@ -226,6 +297,15 @@ class MotoWorld:
             target_group = self._elbv2.target_groups.get(arn)
             if target_group is not None and instance in target_group.targets:
                 target_group.deregister([{"Id": instance}])
+
+    def lifecycle_targets(self) -> dict[str, str]:
+        """{instance: the state that its group moves it to}, as its metadata names it."""
+        targets = {PENDING: IN_SERVICE, TERMINATING: "Terminated"}
+        return {
+            state.instance.id: targets.get(state.lifecycle_state, state.lifecycle_state)
+            for group in self._autoscaling.autoscaling_groups.values()
+            for state in group.instance_states
+        }
 
     def settle(self) -> None:
         """Have all members of groups in service for longer than any grace period."""
@@ -322,3 +402,18 @@ class MotoWorld:
                     for target in group.targets.values()
                 ],
             }
+
+
+def _mix(group: Any) -> Mix | None:
+    """What a group buys; None for On-Demand Instances of one type."""
+    if group.mixed_instances_policy:
+        return Mix.of(group.mixed_instances_policy, group.instance_type)
+    template = group.ec2_launch_template
+    if template is None:
+        return None
+    # moto keeps the version as text, and $Latest and $Default as they were given.
+    data = template.get_version(str(group.launch_template_version)).data
+    options = data.get("InstanceMarketOptions") or {}
+    if options.get("MarketType") != SPOT:
+        return None
+    return Mix((group.instance_type,), on_demand_percent=0.0)

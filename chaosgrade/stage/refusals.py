@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
 
-PLAYED = ("autoscaling", "cloudformation", "ec2", "elasticloadbalancing", "rds", "ssm")
+from chaosgrade.stage import rest_operations
+
+PLAYED = ("autoscaling", "cloudformation", "ec2", "elasticloadbalancing", "fis", "rds", "ssm")
 STORED = (
     "dynamodb", "events", "iam", "kms", "logs", "monitoring", "s3", "secretsmanager", "sns", "sqs",
     "sts", "tagging",
@@ -22,7 +24,8 @@ STORED = (
 _ALARMS = "it evaluates no metrics, alarms or schedules; call SetDesiredCapacity"
 _STACKS = "its stack is made when it starts; give the template to: chaosgrade stage up --template"
 _NETWORK = "of the network it plays network ACLs"
-_SPOT = "it has no Spot capacity"
+_SPOT = "its Spot Instances come from Auto Scaling groups and RunInstances"
+_FIS = "an experiment template is as it was made, in one account"
 _DATABASES = "its DB instances keep what they were created with"
 _CLUSTERS = "it has DB instances, and no DB clusters or proxies"
 _BACKUPS = "its snapshots hold no data"
@@ -52,7 +55,13 @@ OPERATIONS: Mapping[str, Mapping[str, str]] = {
             ),
             _NETWORK,
         ),
-        **dict.fromkeys(("CreateFleet", "RequestSpotFleet", "RequestSpotInstances"), _SPOT),
+        **dict.fromkeys(
+            (
+                "CreateFleet", "RequestSpotFleet", "RequestSpotInstances",
+                "CancelSpotInstanceRequests",
+            ),
+            _SPOT,
+        ),
     },
     "elasticloadbalancing": dict.fromkeys(
         ("CreateRule", "ModifyRule", "SetRulePriorities"), _RULES
@@ -81,6 +90,9 @@ OPERATIONS: Mapping[str, Mapping[str, str]] = {
             _BACKUPS,
         ),
     },
+    "fis": dict.fromkeys(
+        ("CreateTargetAccountConfiguration", "UpdateExperimentTemplate"), _FIS
+    ),
 }  # fmt: skip
 """{service: {operation: why}} of what moto would store without consequences."""
 
@@ -95,7 +107,7 @@ class ApiCall:
 
     Args:
         service: the name that the request is signed for; "" when it is not signed.
-        operation: "" in services that tell by method and path.
+        operation: "" where it is not known.
         what: the operation, or method and path, for messages.
     """
 
@@ -117,10 +129,14 @@ class ApiCall:
         ):
             form = parse_qs(sent.decode("latin-1"))
         operation = target.rpartition(".")[2] or form.get("Action", [""])[0]
+        service = scope.group(1) if scope else ""
+        operation = operation or rest_operations.operation(
+            service, str(environ["REQUEST_METHOD"]), path
+        )
         if not operation and "/operation/" in path:  # the RPC v2 protocol
             operation = path.rpartition("/")[2]
         return cls(
-            service=scope.group(1) if scope else "",
+            service=service,
             operation=operation,
             version=form.get("Version", [""])[0],
             what=operation or f"{environ['REQUEST_METHOD']} {path}",

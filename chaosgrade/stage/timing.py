@@ -19,6 +19,13 @@ BALANCER_DNS_TTL_S = 60.0
 NODE_LEAVES_DNS_S = 30.0
 """From when a load balancer's node cannot serve until its address leaves DNS, and back. Assumption:
 AWS documents that it leaves, not when; a Route 53 health check takes 3 × 10 s."""
+INTERRUPTION_NOTICE_S = 120.0
+"""From the interruption notice until a Spot Instance is terminated. Source: Amazon EC2 User Guide,
+"Spot Instance interruption notices"."""
+
+FIS_STATE_S = 2.0
+"""That an experiment of Fault Injection Service is pending, and as long again initiating.
+Assumption: AWS documents the states, not how long they take."""
 
 ADDRESS_SILENT_S = 900.0
 """After an instance has left, its address answers nothing for this long; then it refuses."""

@@ -1,10 +1,12 @@
 """What the stage's control plane and the played AWS say to each other: values, no behaviour."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NotRequired, TypedDict
 
+from chaosgrade.stage.capacity_pools import CapacityPools
+from chaosgrade.stage.interruptions import Interruption
 from chaosgrade.stage.ssm_documents import Invocation
 
 ACCOUNT = "123456789012"
@@ -21,6 +23,10 @@ class Host:
     address: str
     boot_s: float
     """AWS seconds that it needs before its workload listens."""
+    image: str = ""
+    instance_type: str = ""
+    spot: bool = False
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +102,8 @@ class Hooks:
         runs: whether an instance is running.
         reboot: restarts the processes of an instance.
         now: AWS seconds since the stage began.
+        interruption: what a Spot Instance has been told of its end.
+        pools: the capacity that EC2 has left.
     """
 
     address: Callable[[str], str]
@@ -107,3 +115,5 @@ class Hooks:
     runs: Callable[[str], bool]
     reboot: Callable[[str], None]
     now: Callable[[], float]
+    interruption: Callable[[str], Interruption | None]
+    pools: CapacityPools

@@ -30,7 +30,9 @@ def call(service: str, *, target: str = "", body: bytes = b"", path: str = "/") 
         (call("ec2", body=b"Action=RequestSpotFleet&Version=2016-11-15"), "RequestSpotFleet", True),
         (call("ec2", body=b"Action=RunInstances&Version=2016-11-15"), "RunInstances", False),
         (call("ssm", target="AmazonSSM.SendCommand"), "SendCommand", False),
-        (call("fis", path="/experiments"), "", True),
+        (call("elasticache", body=b"Action=X&Version=2015-02-02"), "X", True),
+        (call("fis", path="/experiments"), "StartExperiment", False),
+        (call("fis", path="/experimentTemplates/EXT1"), "", False),
         (call("monitoring", path="/service/G/operation/PutMetricData"), "PutMetricData", False),
         (
             call("elasticloadbalancing", body=b"Action=X&Version=2012-06-01"),

@@ -227,7 +227,6 @@ def test_what_the_stage_does_not_play_is_refused_in_the_services_own_shape(stage
     calls: list[tuple[str, str, dict[str, Any]]] = [
         ("autoscaling", "start_instance_refresh", {"AutoScalingGroupName": "web"}),
         ("ec2", "describe_fpga_images", {}),
-        ("fis", "start_experiment", {"experimentTemplateId": "EXT1"}),
         ("rds", "failover_db_cluster", {"DBClusterIdentifier": "orders"}),
         ("route53", "list_hosted_zones", {}),
         ("cloudformation", "delete_stack", {"StackName": "three-tier"}),
