@@ -29,6 +29,7 @@ class Selection:
         zone: only instances in this Availability Zone.
         count: how many; 1 when neither `count` nor `share_percent` is given.
         share_percent: how many of those that match, above 0 to 100, rounded up.
+        spot: only Spot Instances.
 
     Raises:
         UsageError: nothing selects, or a count or share is out of range.
@@ -39,6 +40,7 @@ class Selection:
     zone: str | None = None
     count: int | None = None
     share_percent: float | None = None
+    spot: bool = False
 
     def __post_init__(self) -> None:
         if not self.group and not self.tags:
@@ -73,7 +75,12 @@ class Selection:
         return chance.sample(found, wanted)
 
     def __str__(self) -> str:
-        named = (("group", self.group), ("tags", self.tags), ("zone", self.zone))
+        named = (
+            ("group", self.group),
+            ("tags", self.tags),
+            ("zone", self.zone),
+            ("lifecycle", "spot" if self.spot else None),
+        )
         return ", ".join(f"{name} {value}" for name, value in named if value)
 
     def _matching(self, aws: Aws) -> Iterator[Instance]:
@@ -88,6 +95,8 @@ class Selection:
         call = Call("ec2", "DescribeInstances", {"Filters": filters, "MaxResults": 1000})
         for reservation in aws.pages(call, "Reservations"):
             for described in reservation["Instances"]:
+                if self.spot and described.get("InstanceLifecycle") != "spot":
+                    continue
                 yield Instance(described["InstanceId"], described["Placement"]["AvailabilityZone"])
 
 

@@ -10,16 +10,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import botocore.exceptions
-import botocore.session
 from chaoslib.configuration import load_configuration
 from chaoslib.exceptions import ChaosException
 from chaoslib.provider.python import run_python_activity
 from chaoslib.secret import load_secrets
 
 from chaosgrade.api_calls import iam_action, recorded
+from chaosgrade.arn import partition
 from chaosgrade.aws import Aws
 from chaosgrade.changes import census
 from chaosgrade.changes.network_acl import NAME_TAG
+from chaosgrade.changes.spot import NAME_TAG as FIS_TAG
 from chaosgrade.changes.target_lock import TargetLock
 from chaosgrade.errors import UsageError
 from chaosgrade.plan import Plan, draw_up, only_reads
@@ -60,6 +61,8 @@ _VPC = "arn:{partition}:ec2:{region}:{account}:vpc/*"
 _GROUP = "arn:{partition}:autoscaling:{region}:{account}:autoScalingGroup:*:autoScalingGroupName/*"
 _TARGETS = "arn:{partition}:elasticloadbalancing:{region}:{account}:targetgroup/*/*"
 _TABLE = "arn:{partition}:dynamodb:{region}:{account}:table/{table}"
+_FIS = "arn:{partition}:fis:{region}:{account}:"
+_OUR_TEMPLATE = {"Null": {f"{_TAGGED}{FIS_TAG}": "false"}}
 # Owned by AWS: there is no account in their ARNs.
 _DOCUMENTS = (
     "arn:{partition}:ssm:{region}::document/AWSFIS-Run-Kill-Process",
@@ -90,6 +93,22 @@ RESOURCES: Mapping[str, tuple[Grant, ...]] = {
     "ec2:TerminateInstances": (Grant((_INSTANCE,), tag=_TAGGED),),
     "elasticloadbalancing:DeregisterTargets": (Grant((_TARGETS,), tag=_TAGGED),),
     "elasticloadbalancing:RegisterTargets": (Grant((_TARGETS,), tag=_TAGGED),),
+    "fis:CreateExperimentTemplate": (Grant((_FIS + "experiment-template/*", _FIS + "action/*")),),
+    "fis:DeleteExperimentTemplate": (
+        Grant((_FIS + "experiment-template/*",), condition=_OUR_TEMPLATE),
+    ),
+    "fis:StartExperiment": (
+        Grant((_FIS + "experiment-template/*",), "Template", condition=_OUR_TEMPLATE),
+        Grant((_FIS + "experiment/*",), "Experiment"),
+    ),
+    "fis:StopExperiment": (Grant((_FIS + "experiment/*",)),),
+    "fis:TagResource": (Grant((_FIS + "experiment-template/*",)),),
+    "iam:PassRole": (
+        Grant(
+            ("arn:{partition}:iam::{account}:role/*",),
+            condition={"StringEquals": {"iam:PassedToService": "fis.amazonaws.com"}},
+        ),
+    ),
     # Source: AWS Systems Manager User Guide, "Restricting Run Command access based on tags".
     "ssm:SendCommand": (
         Grant(_DOCUMENTS, "Documents"),
@@ -131,7 +150,7 @@ def policy_for(document: Mapping[str, Any], aws: Aws, seed: int) -> Json:
     # Whoever is to assume the role needs that one; the policy is the role's own.
     actions.discard("sts:AssumeRole")
     place = {
-        "partition": _partition(aws.region),
+        "partition": partition(aws.region),
         "region": aws.region,
         "account": aws.environment.account,
         "table": profile.lock_table or "*",
@@ -233,10 +252,3 @@ def _specification(probe: Mapping[str, Any]) -> Mapping[str, Any]:
     provider = probe["provider"]
     arguments = provider.get("arguments") or {}
     return {**arguments, "probe": str(provider["module"]).removeprefix(_OUR_PROBES)}
-
-
-def _partition(region: str) -> str:
-    try:
-        return str(botocore.session.get_session().get_partition_for_region(region))
-    except botocore.exceptions.UnknownRegionError:
-        raise UsageError(f"Region {region} is in no partition that botocore knows") from None

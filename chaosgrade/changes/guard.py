@@ -20,7 +20,7 @@ from chaosgrade.policies.safety import Profile
 FRESH_S = 5.0
 """How old the live state may be against which a call is checked, in seconds."""
 
-_OURS = ("ec2:network-acl",)
+_OURS = ("ec2:network-acl", "fis:experiment-template")
 """Kinds that chaosgrade creates itself: they break nothing until something is given to them."""
 
 

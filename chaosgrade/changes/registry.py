@@ -8,6 +8,7 @@ from chaosgrade.changes.instance import InstanceState, TerminateInstance
 from chaosgrade.changes.model import Setting, Strike
 from chaosgrade.changes.network_acl import BlockingAcl, SubnetAcl
 from chaosgrade.changes.process import KillProcess, ProcessState
+from chaosgrade.changes.spot import InterruptionTemplate, RunningInterruption, SpotInterruption
 from chaosgrade.changes.target_registration import TargetRegistration
 from chaosgrade.errors import UsageError
 
@@ -16,13 +17,17 @@ SETTINGS: Mapping[str, type[Setting]] = {
     for kind in (
         BlockingAcl,
         InstanceState,
+        InterruptionTemplate,
         ProcessState,
+        RunningInterruption,
         SubnetAcl,
         SuspendedProcesses,
         TargetRegistration,
     )
 }
-STRIKES: Mapping[str, type[Strike]] = {kind.kind: kind for kind in (KillProcess, TerminateInstance)}
+STRIKES: Mapping[str, type[Strike]] = {
+    kind.kind: kind for kind in (KillProcess, SpotInterruption, TerminateInstance)
+}
 
 
 def setting(kind: str, address: str) -> Setting:
