@@ -31,7 +31,7 @@ from chaosgrade.stage.links import Links
 from chaosgrade.stage.name_service import NameService
 from chaosgrade.stage.ssm_documents import Invocation, invoke
 from chaosgrade.stage.template import Template
-from chaosgrade.stage.timing import ADDRESS_SILENT_S, AwsTime
+from chaosgrade.stage.timing import ADDRESS_SILENT_S, DRAIN_S, NOTICE_POLL_S, AwsTime
 from chaosgrade.stage.world import DatabaseHooks, Hooks, Host
 
 if TYPE_CHECKING:
@@ -300,9 +300,17 @@ class ControlPlane:
                     "INSTANCE_ID": host.id,
                     "AVAILABILITY_ZONE": host.zone,
                     ENDPOINT_VARIABLE: self._metadata.url,
+                    **self._heeding(host),
                 },
             }
         )
+
+    def _heeding(self, host: Host) -> dict[str, str]:
+        """What the workload needs to heed an interruption notice, unless a tag says otherwise."""
+        if host.tags.get("SpotWarnings") == "ignored":
+            return {}
+        waits = {"NOTICE_POLL_S": NOTICE_POLL_S, "DRAIN_S": DRAIN_S}
+        return {name: str(self._time.real(wait_s)) for name, wait_s in waits.items()}
 
     def _reboot(self, instance: str) -> None:
         """It ends and boots again; EC2 keeps calling it running."""

@@ -23,6 +23,13 @@ INTERRUPTION_NOTICE_S = 120.0
 """From the interruption notice until a Spot Instance is terminated. Source: Amazon EC2 User Guide,
 "Spot Instance interruption notices"."""
 
+NOTICE_POLL_S = 5.0
+"""Between two looks of the sample workload for an interruption notice. Source: the same."""
+
+DRAIN_S = 45.0
+"""How long before its end the sample workload begins to fail its health check: two failed checks of
+the bundled template take 25 s."""
+
 FIS_STATE_S = 2.0
 """That an experiment of Fault Injection Service is pending, and as long again initiating.
 Assumption: AWS documents the states, not how long they take."""

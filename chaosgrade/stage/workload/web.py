@@ -1,12 +1,16 @@
 """The shop's web tier: a stateless HTTP server.
 
-`GET /` says which instance answered; `GET /health` is what the load balancer asks.
+`GET /` says which instance answered; `GET /health` is what the load balancer asks. Shortly before
+EC2 takes a Spot Instance back, `/health` fails and everything else is still served: the load
+balancer sends its requests elsewhere.
 """
 
 import asyncio
 import json
 from collections.abc import Callable, Mapping
 from typing import cast
+
+from chaosgrade.stage.workload.spot_notice import Metadata, wait_for_end
 
 _MAX_HEAD = 65536
 
@@ -16,6 +20,7 @@ def _response(status: str, body: bytes, *headers: str) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode() + body
 
 
+_LEAVING = _response("503 Service Unavailable", b"leaving", "Content-Type: text/plain")
 _NOT_FOUND = _response("404 Not Found", b"not found")
 _NOT_ALLOWED = _response("405 Method Not Allowed", b"", "Allow: GET", "Connection: close")
 
@@ -79,7 +84,8 @@ async def serve(
     """Serve until killed.
 
     Args:
-        environment: INSTANCE_ID and AVAILABILITY_ZONE.
+        environment: INSTANCE_ID and AVAILABILITY_ZONE; with NOTICE_POLL_S and DRAIN_S, in seconds,
+            the interruption notice is heeded, as AWS_EC2_METADATA_SERVICE_ENDPOINT tells it.
         on_listening: called once the port is open.
     """
     answers = pages(environment["INSTANCE_ID"], environment["AVAILABILITY_ZONE"])
@@ -87,4 +93,12 @@ async def serve(
         lambda: Web(answers), host, port, backlog=512, reuse_port=True
     )
     on_listening()
+    if "NOTICE_POLL_S" in environment:
+        metadata = Metadata(environment["AWS_EC2_METADATA_SERVICE_ENDPOINT"], host)
+        await wait_for_end(
+            metadata,
+            poll_s=float(environment["NOTICE_POLL_S"]),
+            before_s=float(environment["DRAIN_S"]),
+        )
+        answers[b"/health"] = _LEAVING
     await server.serve_forever()
