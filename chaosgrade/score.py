@@ -166,7 +166,10 @@ def grade(
     """
     fresh, expired = _fresh(trials, grading, now())
     experiments = tuple(_experiments(fresh, grading))
-    conclusive = [e for e in experiments if e.credit is not None]
+    # Sums of floats depend on their order, a score must not.
+    conclusive = sorted(
+        (e for e in experiments if e.credit is not None), key=lambda e: e.experiment
+    )
     shares = _shares(conclusive, grading)
     undone = all(trial.undone for trial in trials)
     value = low = high = earned = None

@@ -56,7 +56,7 @@ class Group:
         suspended: names of suspended processes.
         health_type: "EC2", or "ELB", which includes it.
         grace_s: health check grace period in AWS seconds.
-        mix: what it buys; None for On-Demand Instances of its launch template's type.
+        mix: what it buys; None for On-Demand Instances of any type.
         rebalances: whether capacity rebalancing is on.
         maximum: of its size; None for no limit.
     """

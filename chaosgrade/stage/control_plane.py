@@ -51,12 +51,15 @@ class ControlPlane:
         template: what it is built from.
         region: where it plays.
         scale: AWS seconds per real second.
+
+    Raises:
+        UsageError: no address is free, or the template's `POOLS_PARAMETER` is no number.
     """
 
     def __init__(self, template: Template, region: str, scale: float) -> None:
         self.lock = RLock()
         self.addresses = Addresses()
-        self.pools = CapacityPools(float(template.parameters.get(POOLS_PARAMETER, math.inf)))
+        self.pools = CapacityPools(_first_capacity(template))
         self.interruptions = Interruptions()
         self._template = template
         self._region = region
@@ -343,3 +346,14 @@ class ControlPlane:
             return invoke(document, parameters, instance, self._hosts.ask)
         except TimeoutError:
             return Invocation("TimedOut", error="the instance did not answer", code=-1)
+
+
+def _first_capacity(template: Template) -> float:
+    text = template.parameters.get(POOLS_PARAMETER, "inf")
+    try:
+        capacity = float(text)
+    except ValueError:
+        capacity = math.nan
+    if not capacity >= 0:
+        raise UsageError(f"parameter {POOLS_PARAMETER} must be a number from 0 up, got {text!r}")
+    return capacity

@@ -32,6 +32,7 @@ class Interruptions:
 
     def __init__(self) -> None:
         self._by_instance: dict[str, Interruption] = {}
+        self._ended: set[str] = set()
 
     def begin(self, instance: str, now: float, after_s: float) -> None:
         """Recommend rebalancing now, and take the instance back after so many AWS seconds.
@@ -50,11 +51,12 @@ class Interruptions:
         """What an instance has been told; also after its end."""
         return self._by_instance.get(instance)
 
-    def noticed(self, instance: str, now: float) -> bool:
-        """Whether an instance has its interruption notice."""
-        known = self._by_instance.get(instance)
-        return known is not None and now >= known.notice_at
-
     def due(self, now: float) -> list[str]:
-        """Instances whose time is over."""
-        return [id_ for id_, known in self._by_instance.items() if now >= known.end_at]
+        """Instances whose time is over, each of them once."""
+        over = [
+            id_
+            for id_, known in self._by_instance.items()
+            if now >= known.end_at and id_ not in self._ended
+        ]
+        self._ended.update(over)
+        return over

@@ -64,7 +64,7 @@ def _launches(world: MotoWorld) -> None:
     run = EC2Backend.run_instances
 
     @functools.wraps(run)
-    def run_instances(backend: Any, image: Any, count: int, *args: Any, **kwargs: Any) -> Any:
+    def run_instances(backend: Any, image_id: Any, count: int, *args: Any, **kwargs: Any) -> Any:
         option = SPOT if kwargs.get("instance_market_options") else ON_DEMAND
         type_, subnet = kwargs.get("instance_type"), kwargs.get("subnet_id")
         if kwargs.get("launch_template"):
@@ -80,7 +80,7 @@ def _launches(world: MotoWorld) -> None:
             else kwargs.get("placement") or f"{backend.region_name}a"
         )
         _need(world, Pool(str(type_), zone), option, int(count))
-        reservation: Any = run(backend, image, count, *args, **kwargs)
+        reservation: Any = run(backend, image_id, count, *args, **kwargs)
         for instance in reservation.instances:
             if instance.lifecycle == SPOT:
                 instance.spot_instance_request_id = f"sir-{secrets.token_hex(4)}"

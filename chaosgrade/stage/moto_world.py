@@ -404,16 +404,12 @@ class MotoWorld:
             }
 
 
-def _mix(group: Any) -> Mix | None:
-    """What a group buys; None for On-Demand Instances of one type."""
+def _mix(group: Any) -> Mix:
+    """What a group buys."""
+    own_type = str(group.instance_type or "")
     if group.mixed_instances_policy:
-        return Mix.of(group.mixed_instances_policy, group.instance_type)
+        return Mix.of(group.mixed_instances_policy, own_type)
     template = group.ec2_launch_template
-    if template is None:
-        return None
-    # moto keeps the version as text, and $Latest and $Default as they were given.
-    data = template.get_version(str(group.launch_template_version)).data
-    options = data.get("InstanceMarketOptions") or {}
-    if options.get("MarketType") != SPOT:
-        return None
-    return Mix((group.instance_type,), on_demand_percent=0.0)
+    data = template.get_version(group.launch_template_version).data if template else {}
+    market = (data.get("InstanceMarketOptions") or {}).get("MarketType")
+    return Mix((own_type,), on_demand_percent=0.0 if market == SPOT else 100.0)

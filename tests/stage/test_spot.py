@@ -166,6 +166,15 @@ def set_pool(stage: Stage, **order: Any) -> dict[str, Any]:
     return told
 
 
+def answer_of(instance: Mapping[str, Any], path: str) -> int:
+    """The status that an instance's web server answers with."""
+    connection = http.client.HTTPConnection(instance["PrivateIpAddress"], 8080, timeout=2)
+    connection.request("GET", path)
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
 def set_rebalancing(stage: Stage, *, on: bool) -> None:
     stage.client("autoscaling").update_auto_scaling_group(
         AutoScalingGroupName="web", CapacityRebalance=on
@@ -379,8 +388,11 @@ def test_an_interruption_warns_replaces_and_ends_the_instance(stage: Stage) -> N
 
 
 def test_without_rebalancing_the_notice_comes_and_then_the_end(stage: Stage) -> None:
-    """An instance action in its metadata, a marked request, a dead process; then a replacement."""
+    """An instance action in its metadata, a marked request, a draining workload, a dead process."""
     set_rebalancing(stage, on=False)
+    # Else the group may terminate it first, for failing its load balancer's health check.
+    processes = {"AutoScalingGroupName": "web", "ScalingProcesses": ["ReplaceUnhealthy"]}
+    stage.client("autoscaling").suspend_processes(**processes)
     fis, ec2, before = stage.client("fis"), stage.client("ec2"), spots(stage)
     target = {"resourceType": "aws:ec2:spot-instance", "selectionMode": "ALL"}
     victim = next(iter(before))
@@ -407,11 +419,15 @@ def test_without_rebalancing_the_notice_comes_and_then_the_end(stage: Stage) -> 
         return str(answer["SpotInstanceRequests"][0]["Status"]["Code"])
 
     assert request_status() == "marked-for-termination"
+    assert answer_of(before[victim], "/health") == 200
+    eventually(lambda: answer_of(before[victim], "/health") == 503)
+    assert answer_of(before[victim], "/") == 200
     # The notice has been given: stopping the experiment does not take it back.
     fis.stop_experiment(id=experiment)
     eventually(lambda: status(fis, experiment) == "stopped")
     eventually(lambda: victim not in spots(stage))
     assert request_status() == "instance-terminated-by-experiment"
+    stage.client("autoscaling").resume_processes(**processes)
     eventually(lambda: victim not in members(stage) and whole(stage))
     fis.delete_experiment_template(id=id_)
     set_rebalancing(stage, on=True)

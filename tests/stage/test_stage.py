@@ -229,6 +229,8 @@ def test_what_the_stage_does_not_play_is_refused_in_the_services_own_shape(stage
         ("ec2", "describe_fpga_images", {}),
         ("rds", "failover_db_cluster", {"DBClusterIdentifier": "orders"}),
         ("route53", "list_hosted_zones", {}),
+        ("fis", "get_action", {"id": "aws:ec2:stop-instances"}),
+        ("fis", "update_experiment_template", {"id": "EXT1"}),
         ("cloudformation", "delete_stack", {"StackName": "three-tier"}),
         ("elb", "describe_load_balancers", {}),
         ("cloudwatch", "describe_alarm_contributors", {"AlarmName": "a"}),
