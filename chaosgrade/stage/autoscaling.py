@@ -56,7 +56,7 @@ class Group:
         suspended: names of suspended processes.
         health_type: "EC2", or "ELB", which includes it.
         grace_s: health check grace period in AWS seconds.
-        mix: what it buys; None for On-Demand Instances of any type.
+        mix: what it buys.
         rebalances: whether capacity rebalancing is on.
         maximum: of its size; None for no limit.
     """
@@ -68,7 +68,7 @@ class Group:
     health_type: str
     grace_s: float
     members: tuple[Member, ...]
-    mix: Mix | None = None
+    mix: Mix = Mix(("",))
     rebalances: bool = False
     maximum: int | None = None
 
@@ -207,19 +207,19 @@ def _launches(
 ) -> Iterable[Launch]:
     if not group.runs("Launch") or not group.zones:
         return
-    wanted = group.mix.on_demand_of(group.desired) if group.mix else group.desired
+    wanted = group.mix.on_demand_of(group.desired)
     on_demand = wanted - sum(not member.spot for member in staying)
     for number in range(missing):
         zone = _emptiest(group.zones, load)
         load[zone] += 1
-        yield Launch(zone, cause, spot=group.mix is not None and number >= on_demand)
+        yield Launch(zone, cause, spot=number >= on_demand)
 
 
 def _scale_in(group: Group, load: Counter[str], surplus: int) -> Iterable[Terminate]:
     if not group.runs("Terminate"):
         return
     candidates = [m for m in group.counted() if not m.protected and m.lifecycle == IN_SERVICE]
-    wanted = group.mix.on_demand_of(group.desired) if group.mix else 0
+    wanted = group.mix.on_demand_of(group.desired)
     on_demand = sum(not member.spot for member in group.counted())
     for _ in range(min(surplus, len(candidates))):
         # The oldest instance of the fullest zone, of the purchase option that there is too much of.

@@ -136,8 +136,6 @@ class GroupReconciler:
         if decision.elsewhere:
             others = (zone for zone in group.zones if zone != decision.zone)
             zones += sorted(others, key=lambda zone: (load[zone], group.zones.index(zone)))
-        if group.mix is None:
-            return [Pool("", zone) for zone in zones]
         shunned = {Pool(m.instance_type, m.zone) for m in group.members if m.at_risk}
         spots = [m for m in group.members if m.spot]
         everywhere = Counter(m.instance_type for m in spots)
