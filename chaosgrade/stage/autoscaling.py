@@ -15,6 +15,7 @@ from chaosgrade.stage.mixed_instances import Mix
 from chaosgrade.stage.world import Activity
 
 PENDING, IN_SERVICE, TERMINATING = "Pending", "InService", "Terminating"
+_ON_DEMAND = Mix(("",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class Group:
     health_type: str
     grace_s: float
     members: tuple[Member, ...]
-    mix: Mix = Mix(("",))
+    mix: Mix = _ON_DEMAND
     rebalances: bool = False
     maximum: int | None = None
 
