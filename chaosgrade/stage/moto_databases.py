@@ -20,7 +20,7 @@ from moto.rds.exceptions import (
 from moto.rds.models import DBInstance, Event, RDSBackend
 from moto.rds.responses import RDSResponse
 
-from chaosgrade.stage.moto_replacing import replace
+from chaosgrade.stage.moto_patching import replace
 from chaosgrade.stage.world import ACCOUNT, Database, DatabaseHooks
 
 ENGINE, ENGINE_VERSION, PORT = "postgres", "18.6", 5432

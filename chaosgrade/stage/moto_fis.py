@@ -12,7 +12,7 @@ from moto.core.exceptions import JsonRESTError
 from moto.fis.models import Experiment, FISBackend, ResolvedTarget
 
 from chaosgrade.stage.fault_injection import ACTIVE, FaultInjection, Run, check
-from chaosgrade.stage.replacing import replace
+from chaosgrade.stage.moto_patching import replace
 from chaosgrade.stage.world import Hooks
 
 

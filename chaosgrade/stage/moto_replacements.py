@@ -30,10 +30,9 @@ from moto.ssm.exceptions import InvalidDocument
 from moto.ssm.models import Command, SimpleSystemManagerBackend
 
 from chaosgrade.stage.autoscaling import PENDING
-from chaosgrade.stage.moto_replacing import replace as _replace
+from chaosgrade.stage.moto_patching import complete as _complete
+from chaosgrade.stage.moto_patching import replace as _replace
 from chaosgrade.stage.moto_world import MotoWorld
-from chaosgrade.stage.replacing import complete as _complete
-from chaosgrade.stage.replacing import replace as _replace
 from chaosgrade.stage.ssm_documents import DOCUMENTS
 from chaosgrade.stage.world import ACCOUNT, Hooks
 

@@ -25,8 +25,8 @@ from chaosgrade.stage.capacity_pools import (
     no_capacity,
 )
 from chaosgrade.stage.mixed_instances import Mix
+from chaosgrade.stage.moto_patching import complete, replace
 from chaosgrade.stage.moto_world import MotoWorld
-from chaosgrade.stage.replacing import complete, replace
 from chaosgrade.stage.world import Hooks
 
 _INTERRUPTED = "Server.SpotInstanceTermination"

@@ -5,7 +5,7 @@ from typing import Any
 
 
 def replace(owner: type, name: str, method: Any) -> None:
-    """Replace one method.
+    """Put a method in the place of one of the same name.
 
     Raises:
         AttributeError: moto has no such method.
