@@ -45,7 +45,7 @@ from tests.stage.conftest import running_stage
 CHAOSGRADE = str(Path(sys.executable).parent / "chaosgrade")
 ACCOUNT = "123456789012"
 ENDPOINT = "botocore.endpoint"
-WITHOUT_CALL = {"fis:TagResource", "iam:PassRole"}
+WITHOUT_CALL = {"ec2:CreateTags", "fis:TagResource", "iam:PassRole"}
 """Permissions that other calls need: tags at creation, a role that is handed on."""
 
 

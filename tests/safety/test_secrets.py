@@ -86,7 +86,7 @@ class Telltale(Emulator):
 
     def __call__(self, environ: dict[str, Any], start: Any) -> Iterable[bytes]:
         if environ["PATH_INFO"] == "/_chaosgrade/stage":
-            told = {"env": {"AWS_ENDPOINT_URL": self.url}, "time_scale": 100.0}
+            told = {"env": {"AWS_ENDPOINT_URL": self.url}, "time_scale": 100.0, "dns": ""}
             told |= {"fabric": "none", "template": "telltale", "parameters": {}}
             content = json.dumps(told).encode()
             start("200 OK", [("Content-Length", str(len(content)))])
