@@ -5,9 +5,9 @@ import json
 import os
 import signal
 import sys
-import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor, wait
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -45,16 +45,24 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     return options
 
 
-class _Stop(BaseException):
-    """Somebody asked the stage to end. Not an Exception: it may arrive within any code, moto's too,
-    and whoever recovers from errors must not take it for one."""
+class Told:
+    """Whether somebody asked the stage to end.
+
+    An exception out of a signal handler is raised within whatever the main thread is at; an import
+    or a finaliser that catches everything swallows it. So a signal is remembered, and the main
+    thread leaves the stage's work to another one, to be free to look.
+    """
+
+    def __init__(self) -> None:
+        self.to_end = False
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._remember)
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        self.to_end = True
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
-    raise _Stop
-
-
-def run(argv: list[str]) -> None:
+def run(argv: list[str], told: Told) -> None:
     """Run until told to stop.
 
     Raises:
@@ -62,18 +70,25 @@ def run(argv: list[str]) -> None:
     """
     options = _arguments(argv)
     chosen = template.load(options.template, options.parameter, REGION)
+    # Here, not in the other thread: to the kernel, this one is what its children die with.
     plane = ControlPlane(chosen, REGION, options.time_scale)
     try:
-        document = _come_up(plane, chosen, options)
-        _say(document, as_json=options.json)
-        while True:
-            time.sleep(TICK_S)
-            plane.tick()
-            plane.check_children()
+        playing = ThreadPoolExecutor(1, "stage").submit(_play, plane, chosen, options)
+        while not told.to_end and not playing.done():
+            wait([playing], TICK_S)
+        if not told.to_end:
+            playing.result()
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)
         plane.stop()
+
+
+def _play(plane: ControlPlane, chosen: template.Template, options: argparse.Namespace) -> NoReturn:
+    document = _come_up(plane, chosen, options)
+    _say(document, as_json=options.json)
+    while True:
+        time.sleep(TICK_S)
+        plane.tick()
+        plane.check_children()
 
 
 def _come_up(
@@ -145,13 +160,11 @@ def main() -> None:
     """The command: exits with 0 when told to stop, 2 when something was wrong."""
     if parent := os.environ.get("CHAOSGRADE_PARENT"):
         lifeline.die_with_parent(parent=int(parent))
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _stop)
-    threading.current_thread().name = "stage"
+    told = Told()
     code = 0
     try:
-        run(sys.argv[1:])
-    except (_Stop, BrokenPipeError):  # told to end, or nobody reads what it says
+        run(sys.argv[1:], told)
+    except BrokenPipeError:  # nobody reads what it says
         pass
     except ChaosgradeError as error:
         print(f"chaosgrade: {error}", file=sys.stderr)

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import urllib.request
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -320,20 +322,53 @@ def test_a_stage_ends_with_who_started_it() -> None:
     eventually(lambda: not any(_lives(pid) for pid in started), 2.0)
 
 
-@pytest.mark.parametrize("delay_s", [0.0, 0.5])
-def test_a_stage_that_is_still_starting_can_be_stopped(delay_s: float) -> None:
-    """Whatever it is busy with, it ends with 0 and says nothing."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "chaosgrade.stage", "--json"],
+@contextmanager
+def _starting(*command: str) -> Iterator["subprocess.Popen[str]"]:
+    """A stage that is told nothing yet; it does not outlive the block."""
+    with subprocess.Popen(
+        [sys.executable, *command, "--json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env={**os.environ, "CHAOSGRADE_PARENT": str(os.getpid())},
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.5])
+def test_a_stage_that_is_still_starting_can_be_stopped(delay_s: float) -> None:
+    """Whatever it is busy with, it ends with 0 and says nothing."""
+    with _starting("-m", "chaosgrade.stage") as process:
+        eventually(lambda: descendants(process.pid))  # from now on it can be told
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(delay_s)
+        process.send_signal(signal.SIGTERM)
+        output, errors = process.communicate(timeout=10)
+    assert (process.returncode, output, errors) == (0, "", "")
+
+
+def test_nothing_that_a_stage_imports_can_keep_it_from_ending() -> None:
+    """An import that catches whatever is raised within it, as a finaliser does."""
+    swallowing = (
+        "import contextlib, sys, time\n"
+        "class Swallowing:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'moto.ec2.models':\n"
+        "            print('importing', file=sys.stderr, flush=True)\n"
+        "            with contextlib.suppress(BaseException):\n"
+        "                time.sleep(5)\n"
+        "sys.meta_path.insert(0, Swallowing())\n"
+        "from chaosgrade.stage.__main__ import main\n"
+        "main()\n"
     )
-    eventually(lambda: descendants(process.pid))  # its first children: from now on it can be told
-    with pytest.raises(subprocess.TimeoutExpired):
-        process.wait(delay_s)
-    process.send_signal(signal.SIGTERM)
-    output, errors = process.communicate(timeout=2)
+    with _starting("-c", swallowing) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "importing\n"
+        process.send_signal(signal.SIGTERM)
+        output, errors = process.communicate(timeout=10)
     assert (process.returncode, output, errors) == (0, "", "")
 
 
