@@ -59,12 +59,13 @@ def before_experiment_control(
     for handler in logger.handlers:
         handler.setFormatter(ConcealingFormatter(handler.formatter))
     stop = StopRequest()
-    _signals.enter_context(stop.on_signals())
-    if parent := os.environ.get("CHAOSGRADE_PARENT"):
-        # If whoever started us dies, end as if told to: undo, then exit.
-        lifeline.die_with_parent(signal.SIGTERM, parent=int(parent))
-    with _interrupting():
-        _run = GradedRun(context, configuration or {}, stop)
+    with stop.deferred():
+        _signals.enter_context(stop.on_signals())
+        if parent := os.environ.get("CHAOSGRADE_PARENT"):
+            # If whoever started us dies, end as if told to: undo, then exit.
+            lifeline.die_with_parent(signal.SIGTERM, parent=int(parent))
+        with _interrupting():
+            _run = GradedRun(context, configuration or {}, stop)
 
 
 def before_activity_control(context: Activity, **_: Any) -> None:
@@ -104,7 +105,7 @@ def after_experiment_control(context: Experiment, state: Journal, **_: Any) -> N
     state.update(conceal_all(dict(state)))  # Chaos Toolkit writes it to a file
     if run is None:
         return
-    run.finish("halted" if run.stop.requested else _status(state))
+    run.finish(_status(state))
     trial = judge(evidence.read(run.evidence.path))
     score = grade([trial], load_grading())
     state["chaosgrade"] = {"run": run.id, "folder": str(run.place.folder), **to_json(score)}
@@ -120,7 +121,7 @@ def cleanup_control() -> None:
     global _run  # noqa: PLW0603 - as above
     if _run is not None:
         _run.stop.begin_undo()
-        _run.finish("halted" if _run.stop.requested else "aborted")
+        _run.finish("aborted")
         _run = None
     _signals.close()
 

@@ -176,6 +176,7 @@ class GradedRun:
                 self._observers.append(observer)
                 observer.start()
         except ChaosgradeError as error:
+            self.stop.check()  # what was interrupted has failed by that
             self.problem("observers", error)
             raise
         if self._stop_conditions is not None:
@@ -208,12 +209,14 @@ class GradedRun:
         """Stop observing, undo, close the evidence; whether everything is as it was.
 
         Args:
-            status: "completed", "halted" or "aborted".
+            status: "completed" or "aborted"; one that was told to stop is "halted".
         """
         if self._finished:
             return True
         self._finished = True
         session.activate(None)
+        if self._stop_conditions is not None:
+            self._stop_conditions.cease()
         # Undo before waiting for observers: what is broken must not wait for what watches it.
         clean = self._undo()
         if self._stop_conditions is not None:
@@ -223,6 +226,8 @@ class GradedRun:
                 observer.stop()
             except Exception as error:  # one that cannot end must not keep the others from it
                 self.problem("observers", ChaosgradeError(f"{type(error).__name__}: {error}"))
+        if self.stop.requested:
+            status = "halted"
         self.evidence.append("run.end", status=status, undone=clean, reason=self.stop.reason)
         self.evidence.close()
         if self._changing is not None:

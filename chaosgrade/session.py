@@ -123,6 +123,8 @@ def activity(configuration: Mapping[str, Any] | None = None) -> Iterator[Session
     try:
         yield session if session is not None else _own_session(configuration)
     except ChaosgradeError as error:
+        if session is not None:
+            session.stop.check()  # what was interrupted has failed by that, and is no problem
         if session is not None and session.evidence is not None:
             session.evidence.append(
                 "problem", source="activity", detail=str(error), exit_code=int(error.exit_code)

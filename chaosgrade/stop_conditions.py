@@ -83,9 +83,13 @@ class StopConditions:
         )
         self._thread.start()
 
+    def cease(self) -> None:
+        """Request no stop any more: the run has come to its end by itself."""
+        self._closed.set()
+
     def close(self) -> None:
         """Watch no more."""
-        self._closed.set()
+        self.cease()
         if self._thread is not None:
             self._thread.join(2 * _TIMEOUT_S)
 
@@ -99,7 +103,7 @@ class StopConditions:
                 except ChaosgradeError as error:
                     blind[condition] += 1
                     breach = str(error) if blind[condition] >= _BLIND_LOOKS else ""
-                if breach:
+                if breach and not self._closed.is_set():
                     stop.request(f"stop condition: {condition.text}: {breach}")
                     return
 

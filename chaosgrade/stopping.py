@@ -7,8 +7,10 @@ before each step and in every wait.
 """
 
 import logging
+import math
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -19,20 +21,30 @@ logger = logging.getLogger("chaostoolkit")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
+_LOOK_S = 0.1
+"""How soon a wait ends that no signal interrupts, because a stop condition ends it."""
+
+_UNWINDING_S = 1.0
+"""So long after an interruption no signal interrupts again: it would cut short what the first has
+led to, as Chaos Toolkit's way to the undo."""
+
 
 class StopRequest:
     """Whether this process was asked to stop, and by what: a signal, or a stop condition."""
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        # No Event: a handler that sets one waits for its lock, which the code that it has
+        # interrupted may hold.
+        self._requested = False
         self._reason = ""
-        self._undoing = False
+        self._interrupts = True
+        self._interrupted_at = -math.inf
 
     def request(self, reason: str) -> None:
         """Ask for a stop; the first reason is the one that is told."""
-        if not self._event.is_set():
+        if not self._requested:
             self._reason = reason
-            self._event.set()
+            self._requested = True
 
     def begin_undo(self) -> None:
         """From now on no signal interrupts anything: what asks for an end is to wait for it.
@@ -40,12 +52,26 @@ class StopRequest:
         One assignment, so that no second signal can come between. A killed parent alone can send
         several: one for each of its threads that this process is handed on to (`prctl(2)`).
         """
-        self._undoing = True
+        self._interrupts = False
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Within the block no signal interrupts anything: what it opens is opened as a whole.
+
+        Raises:
+            InterruptExecution: at the end of the block: a stop was requested.
+        """
+        self._interrupts = False
+        try:
+            yield
+        finally:
+            self._interrupts = True
+        self.check()
 
     @property
     def requested(self) -> bool:
         """Whether a stop was requested."""
-        return self._event.is_set()
+        return self._requested
 
     @property
     def reason(self) -> str:
@@ -58,7 +84,8 @@ class StopRequest:
         Raises:
             InterruptExecution: a stop was requested.
         """
-        if self._event.is_set():
+        if self._requested:
+            self._interrupted_at = time.monotonic()
             raise InterruptExecution(self._reason)
 
     def wait(self, seconds: float) -> None:
@@ -67,8 +94,11 @@ class StopRequest:
         Raises:
             InterruptExecution: a stop was requested.
         """
-        self._event.wait(max(0.0, seconds))
+        deadline = time.monotonic() + seconds
         self.check()
+        while (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(left, _LOOK_S))
+            self.check()
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
@@ -87,10 +117,13 @@ class StopRequest:
         }
 
         def remember(number: int, frame: FrameType | None) -> None:
-            if self._undoing:
-                logger.warning("undoing what was changed, please wait")
-                return
             self.request(f"{signal.Signals(number).name} received")
+            if not self._interrupts:
+                logger.warning("told to stop: please wait until everything is as it was")
+                return
+            if time.monotonic() - self._interrupted_at < _UNWINDING_S:
+                return
+            self._interrupted_at = time.monotonic()
             handler = former[signal.Signals(number)]
             if callable(handler):
                 handler(number, frame)

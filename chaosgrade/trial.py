@@ -120,7 +120,7 @@ def run(trial: Trial, halt: Halt, watch: Callable[[Record], None]) -> list[Recor
         )
         follow = _Follower(path, watch)
         try:
-            _wait(process, halt, follow)
+            _wait(process, halt, follow, path)
         finally:
             if process.poll() is None:
                 process.kill()
@@ -170,13 +170,19 @@ def _undo_for(path: Path, status: str) -> None:
         )
 
 
-def _wait(process: "subprocess.Popen[bytes]", halt: Halt, follow: "_Follower") -> None:
+def _wait(process: "subprocess.Popen[bytes]", halt: Halt, follow: "_Follower", path: Path) -> None:
     told_at: float | None = None
+    heard = False
     while process.poll() is None:
         follow.catch_up()
-        if halt.requested and told_at is None:
-            process.terminate()
-            told_at = time.monotonic()
+        if halt.requested and not heard:
+            # Before its evidence begins, nobody in it remembers what it is told: Chaos Toolkit may
+            # lose the first word, and is told again.
+            begun = path.exists()
+            if begun or told_at is None:
+                process.terminate()
+                told_at = told_at or time.monotonic()
+            heard = begun
         if told_at is not None and time.monotonic() - told_at > _GRACE_S:
             return
         time.sleep(_POLL_S)

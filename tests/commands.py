@@ -46,10 +46,10 @@ def wait_for(process: "subprocess.Popen[str]", words: str) -> list[str]:
     raise AssertionError(f"{words!r} never came: {seen}")
 
 
-def short_hang(folder: Path) -> Path:
+def short_hang(folder: Path, window: str = "60s") -> Path:
     """The experiment web-process-hang with a window of 60 s, which is 3 s on the stage."""
     document = yaml.safe_load(shipped()["web-process-hang"].read_text())
-    document["extensions"][0]["window"] = "60s"
+    document["extensions"][0]["window"] = window
     path = folder / "hang.yaml"
     path.write_text(yaml.safe_dump(document))
     return path

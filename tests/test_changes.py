@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chaoslib.exceptions import InterruptExecution
 
 from chaosgrade import evidence
 from chaosgrade.aws import Call, ResourceGone
@@ -329,6 +330,25 @@ def test_calls_get_what_the_look_before_them_found(
     assert seen == [("a", Live(1)), ("b", Live(5))]
     run.undo()
     assert seen[2:] == [("b", Live(6)), ("a", Live(2))]
+
+
+def test_an_interrupted_action_waits_for_no_effect(journal: Journal) -> None:
+    """On AWS the look for one takes minutes, and the undo is waiting."""
+    aws = FakeAws({"a": 1}, environment=replace(STAGE, time_scale=1.0))
+    aws.before_read = lambda name: aws.dials.update(a=1)  # never smashed
+
+    def interrupt(number: int, frame: object) -> None:
+        raise InterruptExecution("told to stop")
+
+    former = signal.signal(signal.SIGALRM, interrupt)
+    began = time.monotonic()
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        with pytest.raises(InterruptExecution):
+            engine(aws, journal).apply([Change(Smash("a"))])
+    finally:
+        signal.signal(signal.SIGALRM, former)
+    assert time.monotonic() - began < 60  # of 180
 
 
 def test_the_first_change_is_where_the_fault_starts(journal: Journal, tmp_path: Path) -> None:

@@ -5,11 +5,16 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from chaosgrade.cli.gate import Gate, present
+from chaosgrade.errors import Exit
 from chaosgrade.experiment import shipped
+from chaosgrade.verdict import judge
+from tests.synthetic import START, trial
 
 CHAOSGRADE = str(Path(sys.executable).parent / "chaosgrade")
 
@@ -73,6 +78,29 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path: Path, arguments: str, n
     assert named in last_line(done)
     assert done.stdout == ""
     assert not list((tmp_path / "runs").glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("status", "undone", "halted", "code"),
+    [
+        ("halted", True, False, Exit.HALTED),  # by `chaosgrade halt`
+        ("aborted", True, True, Exit.HALTED),
+        ("aborted", False, True, Exit.NOT_UNDONE),
+    ],
+)
+def test_what_was_told_to_stop_ends_with_4_whatever_went_wrong(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    status: str,
+    undone: bool,
+    halted: bool,
+    code: Exit,
+) -> None:
+    """Nothing broken and a problem is 3 else; the document and the exit code agree."""
+    figures = {"applied": not undone, "status": status, "undone": undone, "problem": "gone"}
+    verdicts = [judge(trial(**figures, at=time.time() - START))]
+    assert present(verdicts, tmp_path, Gate(), as_json=True, halted=halted) == code
+    assert json.loads(capsys.readouterr().out)["exit_code"] == code
 
 
 def test_a_taken_port_is_named(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """One trial from opening to undo, where things go wrong in between."""
 
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -8,10 +10,12 @@ from typing import Any
 
 import pytest
 import yaml
+from chaoslib.exceptions import InterruptExecution
 
-from chaosgrade import evidence, session
+from chaosgrade import control, evidence, session
 from chaosgrade.changes import registry
 from chaosgrade.changes.model import Change
+from chaosgrade.errors import AwsError
 from chaosgrade.experiment import shipped
 from chaosgrade.graded_run import GradedRun
 from chaosgrade.stopping import StopRequest
@@ -96,3 +100,51 @@ def test_an_observer_that_cannot_end_does_not_keep_the_run_open(run: GradedRun) 
     assert ended
     problems = [r for r in evidence.read(run.evidence.path) if r.kind == "problem"]
     assert "stuck" in problems[0]["detail"]
+
+
+def test_a_stop_in_the_midst_of_the_undo_is_a_stop(run: GradedRun, aws: FakeAws) -> None:
+    """Whoever asked for it is told 4, and not what the grade would be."""
+    with session.activity() as active:
+        active.executor.apply([Change(Dial("a"), 2)])
+    aws.before_send = lambda call: run.stop.request("SIGTERM received")
+    assert run.finish("completed")
+    assert aws.dials == {"a": 1}
+    assert _end(run) == {"status": "halted", "undone": True, "reason": "SIGTERM received"}
+
+
+def test_what_fails_because_it_was_interrupted_is_no_problem(run: GradedRun) -> None:
+    """The SDK turns whatever is raised within it into an error of its own."""
+
+    def interrupted() -> None:
+        with session.activity():
+            run.stop.request("SIGTERM received")
+            raise AwsError("the call failed", code="HTTPClientError")
+
+    with pytest.raises(InterruptExecution, match="SIGTERM"):
+        interrupted()
+    run.finish("aborted")
+    assert [r.kind for r in evidence.read(run.evidence.path)] == ["run.start", "run.end"]
+
+
+def test_a_run_that_is_told_to_stop_while_it_opens_is_opened_and_undone(
+    aws: FakeAws, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Half open, nobody would close it: it would look as if Chaos Toolkit had died."""
+    monkeypatch.delenv("CHAOSGRADE_PARENT", raising=False)
+
+    def aws_of(configuration: object) -> FakeAws:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return aws
+
+    monkeypatch.setattr(session, "aws_of", aws_of)
+    document: dict[str, Any] = yaml.safe_load(shipped()["instance-kill"].read_text())
+    journal: dict[str, Any] = {"status": "interrupted"}
+    try:
+        with pytest.raises(InterruptExecution, match="SIGTERM"):
+            control.before_experiment_control(document)
+        control.after_experiment_control(document, journal)
+    finally:
+        control.cleanup_control()
+    assert journal["chaosgrade"]["statuses"] == {"halted": 1}
+    (end,) = [r for r in evidence.read(tmp_path / "run/evidence.jsonl") if r.kind == "run.end"]
+    assert (end["undone"], end["reason"]) == (True, "SIGTERM received")

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from contextlib import suppress
 
 import pytest
@@ -57,8 +58,42 @@ def test_without_a_request_everything_goes_on() -> None:
     assert not stop.requested
 
 
+def test_a_second_signal_does_not_cut_short_what_the_first_has_led_to() -> None:
+    """It comes while whoever was interrupted is on its way to the undo."""
+    seen: list[int] = []
+    former = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+    try:
+        with StopRequest().on_signals():
+            for _ in range(3):
+                os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, former)
+    assert seen == [signal.SIGTERM]
+
+
+def test_what_opens_is_opened_before_a_stop_takes_effect() -> None:
+    """Half a run could not be closed."""
+    stop = StopRequest()
+    with stop.on_signals():
+        opening = stop.deferred()
+        opening.__enter__()
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(InterruptExecution, match="SIGTERM"):
+            opening.__exit__(None, None, None)
+
+
+def test_a_wait_ends_when_another_thread_requests_a_stop() -> None:
+    """A stop condition, which no signal tells of."""
+    stop = StopRequest()
+    asking = threading.Timer(0.05, stop.request, ("too much",))
+    asking.start()
+    with pytest.raises(InterruptExecution, match="too much"):
+        stop.wait(60)
+    asking.join()
+
+
 def test_what_undoes_is_not_interrupted() -> None:
-    """However often it is told to stop."""
+    """However often it is told to stop; that it was told is known all the same."""
     seen: list[int] = []
     former = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
     try:
@@ -68,4 +103,4 @@ def test_what_undoes_is_not_interrupted() -> None:
             os.kill(os.getpid(), signal.SIGTERM)
     finally:
         signal.signal(signal.SIGTERM, former)
-    assert (seen, stop.requested) == ([], False)
+    assert (seen, stop.requested) == ([], True)

@@ -5,7 +5,7 @@ Dry run is another executor (`Planner`) with the same `apply`, not a flag.
 
 import contextlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Protocol
@@ -241,14 +241,22 @@ class Engine:
                 return True
             return reading.value == wanted[setting] and reading.settled
 
+        interrupted = False
+
         def over() -> bool:
-            return self._closed
+            return self._closed or interrupted
 
         strikes = [c.subject for c in changes if isinstance(c.subject, Strike)]
         with ThreadPoolExecutor(PARALLELISM) as pool:
-            struck = [pool.submit(self._look_at, strike, timeout_s) for strike in strikes]
-            readings = wait_until(self._aws, wanted, as_wanted, timeout_s=timeout_s, give_up=over)
-            effects = {s: e.result() for s, e in zip(strikes, struck, strict=True)}
+            try:
+                struck = [pool.submit(self._look_at, strike, timeout_s, over) for strike in strikes]
+                readings = wait_until(
+                    self._aws, wanted, as_wanted, timeout_s=timeout_s, give_up=over
+                )
+                effects = {s: e.result() for s, e in zip(strikes, struck, strict=True)}
+            except BaseException:
+                interrupted = True  # nobody waits for an answer, and the pool must not either
+                raise
         return [
             effects[change.subject]
             if isinstance(change.subject, Strike)
@@ -256,8 +264,8 @@ class Engine:
             for change in changes
         ]
 
-    def _look_at(self, strike: Strike, timeout_s: float) -> Effect:
-        for _ in looks(timeout_s, lambda: self._closed):
+    def _look_at(self, strike: Strike, timeout_s: float, over: Callable[[], bool]) -> Effect:
+        for _ in looks(timeout_s, over):
             try:
                 effect = strike.effect(self._aws)
             except ResourceGone as error:

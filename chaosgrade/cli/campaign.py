@@ -58,28 +58,28 @@ def carry_out(campaign: Campaign, gate: Gate, *, as_json: bool) -> Exit:
         raise UsageError(f"run folder {folder} cannot be created: {error.strerror}") from None
     alone = len(files) * campaign.trials == 1
     verdicts: list[TrialVerdict] = []
-    try:
-        with Halt().on_signals() as halt, Live(files, campaign.trials) as live:
-            for number in range(1, campaign.trials + 1):
-                for file in files:
-                    if halt.requested or any(v.status == "halted" for v in verdicts):
-                        break
-                    place = folder if alone else folder / f"{file.name}-{number}"
-                    live.begin(file.name, number)
-                    one = Trial(file.name, file.path, place, number, seed + number - 1)
-                    with contextlib.suppress(Interrupted), campaign.target.reached(halt):
-                        records = trial.run(one, halt, live.watch)
-                        if records:
-                            verdicts.append(judge(records))
-                            live.end(verdicts[-1])
-            halted = halt.requested
-    finally:
+    with Halt().on_signals() as halt:
+        try:
+            with Live(files, campaign.trials) as live:
+                for number in range(1, campaign.trials + 1):
+                    for file in files:
+                        if halt.requested or any(v.status == "halted" for v in verdicts):
+                            break
+                        place = folder if alone else folder / f"{file.name}-{number}"
+                        live.begin(file.name, number)
+                        one = Trial(file.name, file.path, place, number, seed + number - 1)
+                        with contextlib.suppress(Interrupted), campaign.target.reached(halt):
+                            records = trial.run(one, halt, live.watch)
+                            if records:
+                                verdicts.append(judge(records))
+                                live.end(verdicts[-1])
+        finally:
+            if not verdicts:
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
         if not verdicts:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-    if not verdicts:
-        raise Interrupted("stopped before anything was changed")
-    code = present(verdicts, folder, gate, as_json=as_json, write=True)
-    if code == Exit.NOT_UNDONE:
-        leftovers.say_what_is_left()
-    return Exit.HALTED if halted and code != Exit.NOT_UNDONE else code
+            raise Interrupted("stopped before anything was changed")
+        code = present(verdicts, folder, gate, as_json=as_json, write=True, halted=halt.requested)
+        if code == Exit.NOT_UNDONE:
+            leftovers.say_what_is_left()
+    return code

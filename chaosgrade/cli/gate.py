@@ -64,6 +64,7 @@ def present(
     *,
     as_json: bool,
     write: bool = False,
+    halted: bool = False,
 ) -> Exit:
     """Print the grade of these trials and return the exit code.
 
@@ -73,6 +74,7 @@ def present(
         gate: what decides.
         as_json: one document instead of tables.
         write: put the reports into the folder as well.
+        halted: somebody asked to stop, whether or not a trial was left to be told.
 
     Raises:
         NothingBroken: no trial changed anything: the reason, with its exit code.
@@ -87,7 +89,11 @@ def present(
     change = None if former is None else compare(former, score, grading)
     if change is not None and change["worse"] and code in (Exit.HOLDS, Exit.INCONCLUSIVE):
         code = Exit.WEAKNESS
+    if halted and code != Exit.NOT_UNDONE:
+        code = Exit.HALTED
     problem = _why_nothing_began(verdicts)
+    if problem is not None and code == Exit.HALTED and problem.exit_code != Exit.NOT_UNDONE:
+        problem = None  # what is interrupted may well fail
     if problem is not None:
         code = problem.exit_code
     if as_json:
