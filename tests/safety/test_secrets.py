@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -20,6 +21,9 @@ from chaosgrade.concealment import CONCEALED, ConcealingStream, conceal, conceal
 from chaosgrade.errors import Exit
 from tests.safety.emulator import Emulator, emulator
 from tests.safety.inventory import REGION, ZONE
+
+# Every command has a limit of its own: a busy machine takes long for many, and none has hung.
+pytestmark = pytest.mark.timeout(600)
 
 CANARIES = {
     "AWS_SECRET_ACCESS_KEY": "canary/secret+key0123456789ABCDEFGHIJKLM",
@@ -147,66 +151,102 @@ def leaks(folder: Path) -> dict[str, list[str]]:
     return hits
 
 
-def test_a_run_that_fails_in_every_way_tells_no_secret(tmp_path: Path, quoting: int) -> None:
-    """Faults refused, undo refused, then recovered; each command, each file, both streams."""
-    state, work = tmp_path / "state", tmp_path / "work"
-    work.mkdir()
+@dataclass(frozen=True)
+class Place:
+    """Where canaries are hidden: an account, an experiment, a working folder, a journal."""
+
+    world: Telltale
+    folder: Path
+
+    @property
+    def experiment(self) -> str:
+        return str(self.folder / "canaries.yaml")
+
+    def chaosgrade(self, *arguments: str) -> tuple[int, str]:
+        """A command's exit code, and what it has told: no canary."""
+        return self.command([str(Path(sys.executable).with_name("chaosgrade")), *arguments])
+
+    def command(self, words: Sequence[str]) -> tuple[int, str]:
+        """The same of any command."""
+        done = subprocess.run(
+            words,
+            env={
+                **os.environ,
+                **self.world.environ,
+                **CANARIES,
+                "AWS_DEFAULT_REGION": REGION,
+                "CHAOSGRADE_STATE_DIR": str(self.folder / "state"),
+            },
+            cwd=self.folder / "work",
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        told = done.stdout + done.stderr
+        assert not found(told), (words, found(told))
+        return done.returncode, told
+
+
+@pytest.fixture
+def place(tmp_path: Path, quoting: int) -> Iterator[Place]:
+    (tmp_path / "work").mkdir()
     (tmp_path / "canaries.yaml").write_text(EXPERIMENT.replace("PORT", str(quoting)))
     with emulator(Telltale) as world:
         assert isinstance(world, Telltale)
         world.rebuild()
-        environ = {
-            **os.environ,
-            **world.environ,
-            **CANARIES,
-            "AWS_DEFAULT_REGION": REGION,
-            "CHAOSGRADE_STATE_DIR": str(state),
-        }
-
-        def chaosgrade(*arguments: str) -> tuple[int, str]:
-            return command([str(Path(sys.executable).with_name("chaosgrade")), *arguments])
-
-        def command(words: Sequence[str]) -> tuple[int, str]:
-            done = subprocess.run(
-                words, env=environ, cwd=work, capture_output=True, text=True, timeout=120,
-                check=False,
-            )  # fmt: skip
-            told = done.stdout + done.stderr
-            assert not found(told), (words, found(told))
-            return done.returncode, told
-
-        file = str(tmp_path / "canaries.yaml")
-        chosen = [file, "--stage", world.url]
-        for arguments in (["plan"], ["plan", "--json"], ["runbook"], ["iam-policy"]):
-            code, told = chaosgrade(arguments[0], *chosen, *arguments[1:])
-            assert code == Exit.HOLDS, told
-        # The fault is refused, and the refusal quotes everything; by plain Chaos Toolkit, with its
-        # own log and journal, as verbose as it can be.
-        world.refused = ("ReplaceNetworkAclAssociation",)
-        world.quoted = (*CANARIES.values(), INLINE)
-        code, told = command(
-            [sys.executable, "-m", "chaostoolkit", "--verbose", "--no-version-check", "run", file]
-        )
-        assert "InvalidParameterValue" in told
-        # It is made, and its undo refused: a person reads about it in several places. Whoever
-        # undoes, be it the watchdog, has never had the experiment's own secrets to send.
-        world.refused = ("DeleteNetworkAcl",)
-        world.quoted = tuple(v for k, v in CANARIES.items() if k != "PLAIN_NAME")
-        code, told = chaosgrade("run", *chosen)
-        assert code == Exit.NOT_UNDONE, told
-        for arguments in (["status"], ["status", "--json"], ["recover"], ["recover", "--json"]):
-            code, told = chaosgrade(*arguments)
-            assert code == Exit.NOT_UNDONE, (arguments, told)
-            assert "InvalidParameterValue" in told or arguments[0] == "status"
-        world.refused = ()
-        code, told = chaosgrade("recover")
-        assert code == Exit.HOLDS, told
-        for run in sorted((work / "runs").iterdir()):
-            chaosgrade("explain", str(run))
+        yield Place(world, tmp_path)
     assert leaks(tmp_path / "work") == {}
-    assert leaks(state) == {}
-    for name in ("chaostoolkit.log", "evidence.jsonl", "journal.json"):
-        assert any(CONCEALED in path.read_text() for path in work.rglob(name)), name
+    assert leaks(tmp_path / "state") == {}
+
+
+def test_what_only_looks_tells_no_secret(place: Place) -> None:
+    """Each command that shows an experiment."""
+    for arguments in (["plan"], ["plan", "--json"], ["runbook"], ["iam-policy"]):
+        chosen = [place.experiment, "--stage", place.world.url]
+        code, told = place.chaosgrade(arguments[0], *chosen, *arguments[1:])
+        assert code == Exit.HOLDS, told
+
+
+def test_a_refused_fault_tells_no_secret(place: Place) -> None:
+    """The refusal quotes everything; plain Chaos Toolkit has its own log and journal, as verbose as
+    it can be."""
+    place.world.refused = ("ReplaceNetworkAclAssociation",)
+    place.world.quoted = (*CANARIES.values(), INLINE)
+    _, told = place.command(
+        [
+            *(sys.executable, "-m", "chaostoolkit", "--verbose", "--no-version-check"),
+            *("run", place.experiment),
+        ]
+    )
+    assert "InvalidParameterValue" in told
+    _conceals(place, "chaostoolkit.log", "evidence.jsonl", "journal.json")
+
+
+def test_a_refused_undo_tells_no_secret(place: Place) -> None:
+    """A person reads about it in several places, until it is recovered."""
+    # Whoever undoes, be it the watchdog, has never had the experiment's own secrets to send.
+    place.world.refused = ("DeleteNetworkAcl",)
+    place.world.quoted = tuple(v for k, v in CANARIES.items() if k != "PLAIN_NAME")
+    code, told = place.chaosgrade("run", place.experiment, "--stage", place.world.url)
+    assert code == Exit.NOT_UNDONE, told
+    for arguments in (["status"], ["status", "--json"], ["recover"], ["recover", "--json"]):
+        code, told = place.chaosgrade(*arguments)
+        assert code == Exit.NOT_UNDONE, (arguments, told)
+        assert "InvalidParameterValue" in told or arguments[0] == "status"
+    place.world.refused = ()
+    code, told = place.chaosgrade("recover")
+    assert code == Exit.HOLDS, told
+    (run,) = (place.folder / "work/runs").iterdir()
+    code, told = place.chaosgrade("explain", str(run))
+    assert code == Exit.HOLDS, told
+    _conceals(place, "evidence.jsonl", "journal.json")
+
+
+def _conceals(place: Place, *names: str) -> None:
+    """Each of these files had something to conceal."""
+    for name in names:
+        assert any(CONCEALED in path.read_text() for path in place.folder.rglob(name)), name
 
 
 def test_what_sts_hands_out_is_concealed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
