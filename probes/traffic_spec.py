@@ -73,6 +73,11 @@ class TrafficSpec:
         return self.attempts * self.timeout_s + (self.attempts - 1) * self.retry_cap_s
 
     @property
+    def ending_s(self) -> float:
+        """The longest that it goes on after the last request was due, in seconds."""
+        return self.patience_s
+
+    @property
     def sockets(self) -> int:
         """The most connections that can be open at once: every request hangs."""
         return int(self.rate * self.patience_s) + 64

@@ -1,4 +1,4 @@
-"""The traffic probe's side of its worker process: starts it, listens to it, ends it."""
+"""A probe's side of the worker process that offers its requests: starts, listens to, ends it."""
 
 import contextlib
 import json
@@ -7,10 +7,10 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from chaosgrade.errors import ChaosgradeError, Exit, UsageError
-from chaosgrade.probes.traffic_spec import TrafficSpec
+from chaosgrade.probes import open_loop
 
 _START_S = 15.0
 _GRACE_S = 5.0
@@ -22,26 +22,43 @@ class TrafficFailed(ChaosgradeError):
     exit_code = Exit.INCONCLUSIVE
 
 
+class Spec(open_loop.Spec, Protocol):
+    """What the worker is told, as far as this side is concerned."""
+
+    @property
+    def patience_s(self) -> float:
+        """The longest that one request can take from being sent to its last answer, in seconds."""
+        ...
+
+    def to_line(self) -> str:
+        """One line of JSON."""
+        ...
+
+
 class TrafficWorker:
-    """One worker process (`chaosgrade.probes.traffic_client`) and the thread that reads it.
+    """One worker process and the thread that reads it.
 
     Args:
         spec: the traffic to offer.
-        receive: called on the thread with each batch, `{"start": …, "requests": [...]}`.
+        receive: called on the thread with each line of the worker but the summary, which has an
+            `end`; of the traffic probe's with each `{"start": …, "requests": [...]}`.
         died: called on the thread, once, when the worker ended without having been told to, or
             without reporting that it had sent everything; with one line that says how.
+        client: the worker's module.
     """
 
     def __init__(
         self,
-        spec: TrafficSpec,
+        spec: Spec,
         receive: Callable[[Mapping[str, Any]], None],
         died: Callable[[str], None],
+        client: str = "chaosgrade.probes.traffic_client",
     ) -> None:
         self.summary: Mapping[str, Any] | None = None
         self._spec = spec
         self._receive = receive
         self._died = died
+        self._client = client
         self._process: subprocess.Popen[bytes] | None = None
         self._heard = threading.Event()  # the first batch is in, or there will be none
         self._batches = 0
@@ -79,7 +96,7 @@ class TrafficWorker:
             process.stdin.flush()
         except (OSError, ValueError):
             pass  # it has ended, and the thread has said so
-        self.wait(self._spec.patience_s + _GRACE_S)
+        self.wait(self._spec.ending_s + _GRACE_S)
 
     def wait(self, timeout_s: float) -> None:
         """Wait until everything is received; after `timeout_s` the worker is killed."""
@@ -97,7 +114,7 @@ class TrafficWorker:
         with tempfile.TemporaryFile() as errors:
             try:
                 self._process = process = subprocess.Popen(
-                    [sys.executable, "-m", "chaosgrade.probes.traffic_client"],
+                    [sys.executable, "-m", self._client],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=errors,
@@ -130,9 +147,9 @@ class TrafficWorker:
                 message = json.loads(line)
             except json.JSONDecodeError:
                 return  # torn: it was killed in mid-line
-            if "requests" in message:
+            if "end" in message:
+                self.summary = message
+            else:
                 self._receive(message)
                 self._batches += 1
                 self._heard.set()
-            else:
-                self.summary = message
