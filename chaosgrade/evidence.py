@@ -11,11 +11,16 @@ Kinds, with their fields (times are Unix seconds):
 - `fault.start`: written once per run, right before the first change is sent
 - `change.applied`: change (id), type, resource, zone, summary, reversible
 - `change.effect`: change, proven (bool), detail
+- `undo.start`: written right before the changes of the run are undone
 - `change.undone`: change, summary, detail,
   outcome ("undone" | "conflict" | "vanished" | "unreverted")
 - `traffic`: start, requests = [[offset_ms, customer, outcome, latency_ms, attempts], ...]
 - `target_health`: target_group, targets = {id: {state, reason, zone}}, written when it changes
 - `group_capacity`: group, desired, in_service, by_zone = {zone: in service}, when it changes
+- `ledger`: start, orders = [[number, offset_ms, outcome, latency_ms], ...]
+- `ledger.found`: orders = [[first number, last number, how often each is there], ...]
+- `ledger.unread`: reason: what is there in the end is not known
+- `database`: identifier, status, zone, address: of its endpoint, or null; written when it changes
 - `hypothesis`: when ("before" | "after"), met (bool), detail
 - `observation.end`: the observed window is over
 - `problem`: source, detail, exit_code: something that should have worked did not

@@ -18,8 +18,12 @@ from chaosgrade.outages import Baseline, Outage, find_outages, find_total_outage
 STRETCH_S = 20.0
 """How long success must stay at the baseline's level to count as recovered, in AWS seconds."""
 
-_STRETCH_AT_LEAST_S = 0.5  # measured: fewer requests than these hold cannot tell noise from failure
-_EVIDENCE_AT_MOST = 12
+STRETCH_AT_LEAST_S = 0.5
+"""The same in measured seconds: fewer requests than these hold cannot tell noise from failure."""
+
+EVIDENCE_AT_MOST = 12
+"""How many records a figure names."""
+
 _Z = 1.96  # two-sided 95%
 _HOUR_US = 3_600_000_000
 
@@ -54,7 +58,7 @@ class _Trial:
 
     @cached_property
     def stretch_s(self) -> float:
-        return max(_STRETCH_AT_LEAST_S, STRETCH_S / self.history.time_scale)
+        return max(STRETCH_AT_LEAST_S, STRETCH_S / self.history.time_scale)
 
     @cached_property
     def outages(self) -> list[Outage]:
@@ -89,7 +93,7 @@ class _Trial:
         """The fault and the first records that hold `chosen` requests."""
         seqs = dict.fromkeys(request.seq for request in chosen)
         fault = () if self.history.fault_seq is None else (self.history.fault_seq,)
-        return (*fault, *list(seqs)[: _EVIDENCE_AT_MOST - 1])
+        return (*fault, *list(seqs)[: EVIDENCE_AT_MOST - 1])
 
 
 def figure_of(history: History, name: str) -> Figure:
@@ -114,7 +118,7 @@ def _figure_of_targets(trial: _Trial, name: str) -> Figure:
     return _OF_TARGETS[name](trial, trial.capacity)
 
 
-def _share(successes: int, offered: int) -> Figure:
+def share_of(successes: int, offered: int) -> Figure:
     """A share with its 95% Wilson score interval (Wilson, 1927)."""
     share = successes / offered
     middle = (share + _Z**2 / (2 * offered)) / (1 + _Z**2 / offered)
@@ -129,13 +133,13 @@ def _baseline_availability(history: History) -> Figure:
         return Figure(None, reason="no request ended before the fault")
     failed = [request for request in requests if not request.ok]
     seqs = tuple(dict.fromkeys(request.seq for request in failed or requests))
-    figure = _share(len(requests) - len(failed), len(requests))
-    return replace(figure, evidence=seqs[:_EVIDENCE_AT_MOST])
+    figure = share_of(len(requests) - len(failed), len(requests))
+    return replace(figure, evidence=seqs[:EVIDENCE_AT_MOST])
 
 
 def _availability(trial: _Trial) -> Figure:
     failed = [request for request in trial.observed if not request.ok]
-    figure = _share(len(trial.observed) - len(failed), len(trial.observed))
+    figure = share_of(len(trial.observed) - len(failed), len(trial.observed))
     return replace(figure, evidence=trial.deciding(failed))
 
 
@@ -144,7 +148,7 @@ def _availability_per_attempt(trial: _Trial) -> Figure:
     successes = sum(request.ok for request in trial.observed)
     attempts = sum(request.attempts for request in trial.observed)
     bad = (request for request in trial.observed if request.attempts > 1 or not request.ok)
-    return replace(_share(successes, attempts), evidence=trial.deciding(bad))
+    return replace(share_of(successes, attempts), evidence=trial.deciding(bad))
 
 
 def _customers_affected(trial: _Trial) -> Figure:
@@ -177,7 +181,7 @@ def _latency(percentile: float) -> Callable[[_Trial], Figure]:
 
         value = at(percentile)
         slow = [r for r in trial.observed if r.ok and r.latency_ms >= value]
-        evidence = trial.deciding(sorted(slow, key=lambda r: -r.latency_ms)[:_EVIDENCE_AT_MOST])
+        evidence = trial.deciding(sorted(slow, key=lambda r: -r.latency_ms)[:EVIDENCE_AT_MOST])
         return Figure(value, at(percentile - half), at(percentile + half), evidence=evidence)
 
     return figure
@@ -224,7 +228,7 @@ def _lasting(outages: Sequence[Outage], trial: _Trial) -> Figure:
         None if censored else high,
         censored,
         "the outage had not ended when the observation did" if censored else "",
-        (*trial.deciding(), *list(seqs)[: _EVIDENCE_AT_MOST - 1]),
+        (*trial.deciding(), *list(seqs)[: EVIDENCE_AT_MOST - 1]),
     )
 
 

@@ -239,6 +239,7 @@ class GradedRun:
         if self._changing is None:
             return True
         try:
+            self.evidence.append("undo.start")
             results = self._changing.engine.undo()
             return all(result.state != State.UNREVERTED for result in results)
         except Exception as error:  # the journal, the disk: whatever it is, nothing is certain

@@ -1,11 +1,11 @@
-"""One trial as its evidence tells it: requests, target health and the observed window, in order.
+"""One trial as its evidence tells it: requests, writes, health and the observed window, in order.
 
 The shared reading of evidence records that figures and pictures are computed from. Nothing is
 judged here. Times are Unix seconds of the run's clock, as measured.
 """
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -31,6 +31,35 @@ class Request(NamedTuple):
     seq: int
 
 
+class Write(NamedTuple):
+    """One order of the ledger.
+
+    `at` is the intended time; `outcome` is "ok" when it was acknowledged; `latency_ms` counts from
+    `at`; `seq` is the record that holds it.
+    """
+
+    at: float
+    number: int
+    outcome: str
+    latency_ms: float
+    seq: int
+
+    @property
+    def ok(self) -> bool:
+        """Whether it was acknowledged."""
+        return self.outcome == "ok"
+
+
+class Database(NamedTuple):
+    """A DB instance or cluster from `at` on; `address` is its endpoint's, None without one."""
+
+    at: float
+    status: str
+    zone: str
+    address: str | None
+    seq: int
+
+
 class Health(NamedTuple):
     """The healthy targets of all observed target groups from `at` on."""
 
@@ -46,8 +75,15 @@ class History:
     Args:
         requests: all requests, by intended time.
         health: healthy targets after each change, in order.
+        writes: all orders of the ledger, by intended time.
+        found: how often each order is there in the end, by its number; None when that was not read.
+        unread: why it was not.
+        found_seq: the record that holds it, or why not.
+        databases: a database after each change, in order.
         fault_at: when the first change was sent; None when no fault was injected.
         window_end: when the observed window ended, or would have; None without a fault.
+        over_at: when the fault was over: its undo began, or it had been an event without an undo;
+            None while it lasts.
         time_scale: AWS seconds per measured second.
         stage: whether the trial ran on the stage.
         fault_seq: sequence number of `fault.start`.
@@ -55,8 +91,14 @@ class History:
 
     requests: tuple[Request, ...]
     health: tuple[Health, ...]
+    writes: tuple[Write, ...]
+    found: Mapping[int, int] | None
+    unread: str
+    found_seq: int | None
+    databases: tuple[Database, ...]
     fault_at: float | None
     window_end: float | None
+    over_at: float | None
     time_scale: float
     stage: bool
     fault_seq: int | None
@@ -76,18 +118,38 @@ class History:
 
     def hole(self) -> str:
         """Why the offered traffic does not cover the window; "" when it does."""
+        return self._hole("traffic was offered", self.observed())
+
+    def baseline_writes(self) -> Sequence[Write]:
+        """Writes that were over before the fault."""
+        fault_at = self.fault_at
+        if fault_at is None:
+            return self.writes
+        return [w for w in self.writes if w.at + w.latency_ms / 1e3 < fault_at]
+
+    def observed_writes(self) -> Sequence[Write]:
+        """Writes intended in the window after the fault."""
+        if self.fault_at is None or self.window_end is None:
+            return ()
+        return [w for w in self.writes if self.fault_at <= w.at < self.window_end]
+
+    def hole_in_writes(self) -> str:
+        """Why the ledger's writes do not cover the window; "" when they do."""
+        return self._hole("orders were written", self.observed_writes())
+
+    def _hole(self, what: str, offered: Sequence[Request] | Sequence[Write]) -> str:
         if self.fault_at is None or self.window_end is None:
             return "no fault was injected"
-        times = [request.at for request in self.observed()]
+        times = [one.at for one in offered]
         if not times:
-            return "no traffic was offered in the observed window"
+            return f"no {what} in the observed window"
         gaps = sorted(after - before for before, after in pairwise(times))
         spacing = gaps[len(gaps) // 2] if gaps else 0.0
         edges = [self.fault_at, *times, self.window_end]
         for before, after in pairwise(edges):
             if after - before > _HOLE_S + 3 * spacing:
                 return (
-                    f"no traffic was offered for {after - before:.2f} s, from"
+                    f"no {what} for {after - before:.2f} s, from"
                     f" {before - self.fault_at:.2f} s after the fault on"
                 )
         return ""
@@ -101,12 +163,19 @@ def read_history(records: Sequence[Record]) -> History:
     fault = next((record for record in records if record.kind == "fault.start"), None)
     start = next((record for record in records if record.kind == "run.start"), None)
     environment = start["environment"] if start else {}
+    read = next((r for r in records if r.kind in ("ledger.found", "ledger.unread")), None)
     scale = float(environment.get("time_scale", 1.0))
     return History(
         requests=tuple(sorted(_requests(records))),
         health=tuple(_health(records)),
+        writes=tuple(sorted(_writes(records))),
+        found=_found(read),
+        unread=str(read["reason"]) if read and read.kind == "ledger.unread" else "",
+        found_seq=read.seq if read else None,
+        databases=tuple(_databases(records)),
         fault_at=fault.at if fault else None,
         window_end=_window_end(records, fault, start, scale) if fault else None,
+        over_at=_over_at(records, fault),
         time_scale=scale,
         stage=environment.get("kind") == "stage",
         fault_seq=fault.seq if fault else None,
@@ -125,6 +194,37 @@ def _window_end(
     if start is not None:
         ends.append(fault.at + float(start["window_s"]) / scale)
     return min(ends, default=None)
+
+
+def _over_at(records: Sequence[Record], fault: Record | None) -> float | None:
+    if fault is None:
+        return None
+    if not any(record.kind == "change.applied" and record["reversible"] for record in records):
+        return fault.at
+    return next((record.at for record in records if record.kind == "undo.start"), None)
+
+
+def _writes(records: Sequence[Record]) -> list[Write]:
+    return [
+        Write(record["start"] + offset_ms / 1e3, number, outcome, latency_ms, record.seq)
+        for record in records
+        if record.kind == "ledger"
+        for number, offset_ms, outcome, latency_ms in record["orders"]
+    ]
+
+
+def _found(read: Record | None) -> Mapping[int, int] | None:
+    if read is None or read.kind != "ledger.found":
+        return None
+    return {n: times for first, last, times in read["orders"] for n in range(first, last + 1)}
+
+
+def _databases(records: Sequence[Record]) -> list[Database]:
+    return [
+        Database(record.at, record["status"], record["zone"], record["address"], record.seq)
+        for record in records
+        if record.kind == "database"
+    ]
 
 
 def _requests(records: Sequence[Record]) -> list[Request]:

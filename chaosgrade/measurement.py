@@ -13,6 +13,7 @@ from chaosgrade.errors import UsageError
 from chaosgrade.evidence import Record
 from chaosgrade.figures import figure_of
 from chaosgrade.history import History, read_history
+from chaosgrade.write_figures import FIGURES, figure_of_writes
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ def _measurement(history: History, name: str) -> Measurement:
     if name not in METRICS:
         raise UsageError(f"metric {name!r} is unknown; there are: {', '.join(sorted(METRICS))}")
     metric = METRICS[name]
-    figure = figure_of(history, name)
+    figure = (figure_of_writes if name in FIGURES else figure_of)(history, name)
     scale = history.time_scale if metric.aws_time else 1.0
     return Measurement(
         metric=name,
@@ -193,6 +194,59 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
                 False,
                 "99th percentile of the latency of successful requests in the window, from when"
                 " each was due.",
+            ),
+            Metric(
+                "lost_acknowledged_writes",
+                "count",
+                False,
+                "Orders of the run that were acknowledged and in the end are not there.",
+            ),
+            Metric(
+                "duplicated_writes",
+                "count",
+                False,
+                "Orders of the run that in the end are there more than once.",
+            ),
+            Metric(
+                "indeterminate_writes",
+                "count",
+                False,
+                "Orders of the run that nobody has answered: whether they are there is luck.",
+            ),
+            Metric(
+                "write_availability",
+                "share",
+                True,
+                "Orders that were acknowledged, of those due from the fault's start to the end of"
+                " the window.",
+            ),
+            Metric(
+                "baseline_write_availability",
+                "share",
+                True,
+                "Orders that were acknowledged before the fault.",
+            ),
+            Metric(
+                "failed_write_latency_p90",
+                "ms",
+                False,
+                "90th percentile of how long orders of the window took to fail, from when each was"
+                " due.",
+            ),
+            Metric(
+                "time_to_write_again",
+                "s",
+                False,
+                "From when the fault is over (the beginning of its undo; the start of one that has"
+                " none) until orders are acknowledged as before it, and stay so.",
+                aws_time=True,
+            ),
+            Metric(
+                "time_to_fail_over",
+                "s",
+                False,
+                "From the fault's start until the database's endpoint has another address.",
+                aws_time=True,
             ),
         )
     }

@@ -196,15 +196,19 @@ def _invalid(
     for change in changes:
         if not change.proven:
             yield f"the fault is not proven: {change.summary}: {change.detail}"
-    baseline = measurements["baseline_availability"].value
     needed = load_grading().baseline_at_least
-    if baseline is None and measurements["availability"].value is not None:
-        yield "no traffic was seen before the fault: whether the system was well is unknown"
-    if baseline is not None and baseline < needed:
-        yield (
-            f"the system was ill before the fault: {format_value(baseline, 'share')} of requests "
-            f"succeeded, {format_value(needed, 'share')} are needed"
-        )
+    for metric, what, sent in (
+        ("availability", "traffic", "requests"),
+        ("write_availability", "write", "writes"),
+    ):
+        baseline = measurements[f"baseline_{metric}"].value
+        if baseline is None and measurements[metric].value is not None:
+            yield f"no {what} was seen before the fault: whether the system was well is unknown"
+        if baseline is not None and baseline < needed:
+            yield (
+                f"the system was ill before the fault: {format_value(baseline, 'share')} of {sent} "
+                f"succeeded, {format_value(needed, 'share')} are needed"
+            )
 
 
 def _judge(

@@ -97,7 +97,7 @@ def observe(
     if session.evidence is None:
         raise ValueError("an observer needs a run with evidence")
     spec = TrafficSpec(
-        url=_address(session.aws, balancer, url, path),
+        url=address_of(session.aws, balancer, url, path),
         rate=rate,
         customers=customers,
         timeout_s=timeout_s,
@@ -109,7 +109,7 @@ def observe(
         retry_base_s=retry_base_s,
         retry_cap_s=retry_cap_s,
         seed=session.random.randrange(2**31),
-        name_server=_name_server(session.aws) if balancer else "",
+        name_server=name_server_of(session.aws) if balancer else "",
     )
     return TrafficObserver(session.evidence, spec)
 
@@ -226,7 +226,7 @@ def _ask(
 ) -> list[list[Any]]:
     """The rows of a schedule of `duration_s`, never empty."""
     spec = TrafficSpec(
-        url=_address(session.aws, balancer, url, path),
+        url=address_of(session.aws, balancer, url, path),
         rate=rate,
         customers=1,
         timeout_s=timeout_s,
@@ -234,7 +234,7 @@ def _ask(
         monotonic=session.clock.monotonic,
         deadline_s=duration_s,
         attempts=attempts,
-        name_server=_name_server(session.aws) if balancer else "",
+        name_server=name_server_of(session.aws) if balancer else "",
     )
     rows: list[list[Any]] = []
     deaths: list[str] = []
@@ -246,12 +246,18 @@ def _ask(
     return rows
 
 
-def _name_server(aws: Aws) -> str:
+def name_server_of(aws: Aws) -> str:
     """Who knows a balancer's name; "" where the system does."""
     return aws.environment.name_server or ""
 
 
-def _address(aws: Aws, balancer: str | None, url: str | None, path: str) -> str:
+def address_of(aws: Aws, balancer: str | None, url: str | None, path: str) -> str:
+    """The address to ask: `url` as it is, or that of a balancer's first listener and a path.
+
+    Raises:
+        UsageError: not exactly one of `balancer` and `url`, or a path without its slash.
+        TargetNotFound: there is no such balancer, or it does not listen.
+    """
     if (balancer is None) == (url is None):
         raise UsageError(f"give either balancer or url, got balancer={balancer!r} and url={url!r}")
     if url is not None:
