@@ -237,7 +237,8 @@ class ControlPlane:
         for host in self.world.hosts():
             runs = host.id in self._running
             if host.state == "running" and not runs:
-                self._launch(host)
+                if self.names.server:  # what an instance asks first
+                    self._launch(host)
             elif host.state != "running" and runs:
                 del self._running[host.id]
                 self._left_at[host.id] = now
@@ -300,8 +301,10 @@ class ControlPlane:
                 "workload": "web",
                 "boot_s": self._time.real(host.boot_s) if self._up else 0.0,
                 "environment": {
+                    **host.environment,
                     "INSTANCE_ID": host.id,
                     "AVAILABILITY_ZONE": host.zone,
+                    "NAME_SERVER": self.names.server,
                     ENDPOINT_VARIABLE: self._metadata.url,
                     **self._heeding(host),
                 },

@@ -58,7 +58,7 @@ def _live(
             os.write(told, b"!")
             os.close(told)
 
-        event_loop.run(WORKLOADS[workload](host, port, environment, say))
+        event_loop.run(WORKLOADS[workload](host, port, environment, say), source=host)
     except BaseException as error:
         # Whatever happens, a child must never return into its parent's code.
         print(f"{workload} on {host}:{port}: {error!r}", file=sys.stderr)

@@ -19,6 +19,7 @@ from moto.autoscaling.models import (
     TerminateInstanceActivity,
 )
 from moto.autoscaling.responses import AutoScalingResponse
+from moto.backends import get_backend
 from moto.core.exceptions import JsonRESTError
 from moto.core.responses import ActionResult, EmptyResult
 from moto.ec2.exceptions import EC2ClientError, InvalidAssociationIdError
@@ -64,6 +65,24 @@ def _instances(hooks: Hooks, world: MotoWorld) -> None:
         return reservation
 
     _replace(EC2Backend, "run_instances", run_instances)
+    from_template: Any = Instance.create_from_cloudformation_json.__func__  # type: ignore[attr-defined]  # a class method
+
+    @functools.wraps(from_template)
+    def create_from_cloudformation_json(
+        cls: Any, name: str, document: Any, account: str, region: str, **kwargs: Any
+    ) -> Any:
+        properties = document["Properties"]
+        if wanted := properties.get("LaunchTemplate"):
+            backend = get_backend("ec2")[account][region]
+            data = backend._get_template_from_args(wanted).data
+            for key in ("ImageId", "InstanceType", "UserData"):
+                if data.get(key):
+                    properties.setdefault(key, data[key])
+        return from_template(cls, name, document, account, region, **kwargs)
+
+    _replace(
+        Instance, "create_from_cloudformation_json", classmethod(create_from_cloudformation_json)
+    )
 
 
 def _network_acls() -> None:

@@ -5,6 +5,7 @@ Only this file and the other moto_*.py know moto's insides; its minor version is
 
 import math
 import sys
+from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator
 from ipaddress import IPv4Network
 from typing import Any
@@ -21,6 +22,7 @@ from chaosgrade.stage.fault_injection import GROUP, SPOT_INSTANCE, Resource
 from chaosgrade.stage.mixed_instances import Mix
 from chaosgrade.stage.network_acls import Rule, Subnet
 from chaosgrade.stage.template import Template
+from chaosgrade.stage.user_data import exports
 from chaosgrade.stage.world import ACCOUNT, Hooks, Host
 
 _CROSS_ZONE = "load_balancing.cross_zone.enabled"
@@ -36,6 +38,15 @@ def _rule(entry: Any) -> Rule:
         network=IPv4Network(entry.cidr_block, strict=False),
         ports=None if low is None or high is None else (int(low), int(high)),
     )
+
+
+def _script(instance: Any) -> str:
+    """The user data of an instance; empty if there is none, or no text."""
+    given = instance.user_data
+    try:
+        return b64decode(str(given)).decode() if given else ""
+    except ValueError:
+        return ""
 
 
 class MotoWorld:
@@ -112,6 +123,7 @@ class MotoWorld:
             instance.instance_type,
             instance.lifecycle == SPOT,
             tags,
+            exports(_script(instance)),
         )
 
     def _boot_s(self, instance: str, text: str) -> float:

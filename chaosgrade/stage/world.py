@@ -27,6 +27,8 @@ class Host:
     instance_type: str = ""
     spot: bool = False
     tags: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """What its user data exports."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,81 +1,158 @@
 """The shop's web tier: a stateless HTTP server.
 
-`GET /` says which instance answered; `GET /health` is what the load balancer asks. Shortly before
-EC2 takes a Spot Instance back, `/health` fails and everything else is still served: the load
-balancer sends its requests elsewhere.
+    GET /             which instance answered; needs nothing else
+    GET /health       whether the server works, which is what the load balancer asks
+    GET /health/deep  whether the database answers as well
+    POST /orders      {"id", "customer", "product"}: 201 {"id", "number"} once it is committed;
+                      503 if it was not, or if that is not known
+    GET /orders       ?prefix=&after=&limit=: {"orders": [{"id", "number"}, …], "next"}, by number
+
+Shortly before EC2 takes a Spot Instance back, health checks fail and everything else is still
+served: the load balancer sends its requests elsewhere.
 """
 
 import asyncio
 import json
 from collections.abc import Callable, Mapping
-from typing import cast
+from http import HTTPStatus
 
+from chaosgrade.stage.workload.database import Account, BrokenOff, Database, Unavailable
+from chaosgrade.stage.workload.http_server import (
+    Connection,
+    Handler,
+    Request,
+    Routes,
+    json_response,
+    response,
+)
+from chaosgrade.stage.workload.orders import Order, Orders, schema
+from chaosgrade.stage.workload.resolver import Resolver
 from chaosgrade.stage.workload.spot_notice import Metadata, wait_for_end
 
-_MAX_HEAD = 65536
+_PLAIN = "Content-Type: text/plain"
+_OK = response(HTTPStatus.OK, b"ok", _PLAIN)
+_LEAVING = response(HTTPStatus.SERVICE_UNAVAILABLE, b"leaving", _PLAIN)
+_NO_DATABASE = response(HTTPStatus.SERVICE_UNAVAILABLE, b"no database", _PLAIN)
+_LONGEST_TEXT, _LONGEST_PAGE, _HIGHEST_NUMBER = 200, 5000, 2**63 - 1
 
 
-def _response(status: str, body: bytes, *headers: str) -> bytes:
-    lines = (f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers)
-    return ("\r\n".join(lines) + "\r\n\r\n").encode() + body
+class _BadRequest(Exception):
+    """What the customer sent makes no sense."""
 
 
-_LEAVING = _response("503 Service Unavailable", b"leaving", "Content-Type: text/plain")
-_NOT_FOUND = _response("404 Not Found", b"not found")
-_NOT_ALLOWED = _response("405 Method Not Allowed", b"", "Allow: GET", "Connection: close")
-
-
-def pages(instance: str, zone: str) -> dict[bytes, bytes]:
-    """{path: the whole response} of an instance."""
-    home = json.dumps({"shop": "open", "instance": instance, "zone": zone}).encode()
-    return {
-        b"/": _response(
-            "200 OK",
-            home,
-            "Content-Type: application/json",
-            f"X-Instance: {instance}",
-            f"X-Zone: {zone}",
-        ),
-        b"/health": _response("200 OK", b"ok", "Content-Type: text/plain"),
-    }
-
-
-class Web(asyncio.Protocol):
-    """One connection, kept alive.
+class Shop:
+    """Answers what needs the database.
 
     Args:
-        pages: {path: response}.
+        orders: the shop's.
+        headers: of every answer.
     """
 
-    def __init__(self, pages: Mapping[bytes, bytes]) -> None:
-        self._pages = pages
-        self._buffer = b""
+    def __init__(self, orders: Orders, *headers: str) -> None:
+        self._orders = orders
+        self._headers = headers
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
+    def routes(self) -> Routes:
+        """Who answers what."""
+        return {
+            ("POST", "/orders"): self._answering(self._place),
+            ("GET", "/orders"): self._answering(self._list),
+            ("GET", "/health/deep"): self._check,
+        }
 
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        while not self._transport.is_closing():
-            head, end, rest = self._buffer.partition(b"\r\n\r\n")
-            if not end:
-                break
-            self._buffer = rest
-            self._answer(head)
-        if len(self._buffer) > _MAX_HEAD:
-            self._transport.close()
+    def _answering(self, work: Handler) -> Handler:
+        async def answer(request: Request) -> bytes:
+            try:
+                return await work(request)
+            except _BadRequest as error:
+                status, said = HTTPStatus.BAD_REQUEST, str(error)
+            except (Unavailable, BrokenOff) as error:
+                status, said = HTTPStatus.SERVICE_UNAVAILABLE, str(error)
+            return json_response(status, {"error": said}, *self._headers)
 
-    def _answer(self, head: bytes) -> None:
-        method, _, rest = head.partition(b" ")
-        if method != b"GET":
-            # What follows may be a body: without reading it there is no next request.
-            self._transport.write(_NOT_ALLOWED)
-            self._transport.close()
-            return
-        path = rest.partition(b" ")[0].partition(b"?")[0]
-        self._transport.write(self._pages.get(path, _NOT_FOUND))
-        if b"\r\nconnection: close" in head.lower():
-            self._transport.close()
+        return answer
+
+    async def _place(self, request: Request) -> bytes:
+        order = _order(request.body)
+        number = await self._orders.place(order)
+        document = {"id": order.id, "number": number}
+        return json_response(HTTPStatus.CREATED, document, *self._headers)
+
+    async def _list(self, request: Request) -> bytes:
+        after = _number(request, "after", 0, 0, _HIGHEST_NUMBER)
+        limit = _number(request, "limit", 1000, 1, _LONGEST_PAGE)
+        found = await self._orders.page(
+            _text(request.query.get("prefix", ""), "prefix"), after, limit
+        )
+        document = {
+            "orders": [{"id": id_, "number": number} for id_, number in found],
+            "next": found[-1][1] if len(found) == limit else None,
+        }
+        return json_response(HTTPStatus.OK, document, *self._headers)
+
+    async def _check(self, request: Request) -> bytes:
+        try:
+            await self._orders.check()
+        except (Unavailable, BrokenOff):
+            return _NO_DATABASE
+        return _OK
+
+
+def _order(body: bytes) -> Order:
+    try:
+        document = json.loads(body)
+    except ValueError:
+        raise _BadRequest("the body must be JSON") from None
+    if not isinstance(document, dict):
+        raise _BadRequest("the body must be a JSON object")
+    fields = {name: _text(document.get(name), name) for name in ("id", "customer", "product")}
+    if not fields["id"]:
+        raise _BadRequest("id must not be empty")
+    return Order(**fields)
+
+
+def _text(value: object, name: str) -> str:
+    if not isinstance(value, str) or len(value) > _LONGEST_TEXT or not value.isprintable():
+        raise _BadRequest(f"{name} must be a text of at most {_LONGEST_TEXT} printable characters")
+    return value
+
+
+def _number(request: Request, name: str, default: int, low: int, high: int) -> int:
+    text = request.query.get(name, str(default))
+    number = int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else -1
+    if not low <= number <= high:
+        raise _BadRequest(f"{name} must be from {low} to {high}, got {text!r}")
+    return number
+
+
+def open_shop(environment: Mapping[str, str], *headers: str) -> Shop:
+    """The shop with its database, as the environment tells it.
+
+    Args:
+        environment: NAME_SERVER; DATABASE_HOST, _PORT, _NAME, _USER, _PASSWORD; and what may be
+            left out: DATABASE_ADDRESS ("resolved" anew as the TTL says, or "cached"),
+            DATABASE_TIMEOUTS ("true" or "false"), WRITE_RETRY ("idempotent" or "blind").
+        headers: of every answer.
+    """
+    resolver = Resolver(
+        environment["NAME_SERVER"],
+        cache_forever=environment.get("DATABASE_ADDRESS") == "cached",
+    )
+
+    async def resolve(name: str) -> str:
+        return resolver.kept(name) or await asyncio.to_thread(resolver.resolve, name)
+
+    account = Account(
+        host=environment["DATABASE_HOST"],
+        port=int(environment["DATABASE_PORT"]),
+        name=environment["DATABASE_NAME"],
+        user=environment["DATABASE_USER"],
+        password=environment["DATABASE_PASSWORD"],
+    )
+    idempotent = environment.get("WRITE_RETRY") != "blind"
+    guarded = environment.get("DATABASE_TIMEOUTS") != "false"
+    database = Database(account, resolve, schema(unique=idempotent), guarded=guarded)
+    return Shop(Orders(database, idempotent=idempotent), *headers)
 
 
 async def serve(
@@ -84,13 +161,22 @@ async def serve(
     """Serve until killed.
 
     Args:
-        environment: INSTANCE_ID and AVAILABILITY_ZONE; with NOTICE_POLL_S and DRAIN_S, in seconds,
-            the interruption notice is heeded, as AWS_EC2_METADATA_SERVICE_ENDPOINT tells it.
+        environment: INSTANCE_ID and AVAILABILITY_ZONE; with DATABASE_HOST also what `open_shop`
+            reads; with NOTICE_POLL_S and DRAIN_S, in seconds, the interruption notice is heeded, as
+            AWS_EC2_METADATA_SERVICE_ENDPOINT tells it.
         on_listening: called once the port is open.
     """
-    answers = pages(environment["INSTANCE_ID"], environment["AVAILABILITY_ZONE"])
+    instance, zone = environment["INSTANCE_ID"], environment["AVAILABILITY_ZONE"]
+    own = (f"X-Instance: {instance}", f"X-Zone: {zone}")
+    home = {"shop": "open", "instance": instance, "zone": zone}
+    routes = {
+        ("GET", "/"): json_response(HTTPStatus.OK, home, *own),
+        ("GET", "/health"): _OK,
+    }
+    if "DATABASE_HOST" in environment:
+        routes |= open_shop(environment, *own).routes()
     server = await asyncio.get_running_loop().create_server(
-        lambda: Web(answers), host, port, backlog=512, reuse_port=True
+        lambda: Connection(routes), host, port, backlog=512, reuse_port=True
     )
     on_listening()
     if "NOTICE_POLL_S" in environment:
@@ -100,5 +186,6 @@ async def serve(
             poll_s=float(environment["NOTICE_POLL_S"]),
             before_s=float(environment["DRAIN_S"]),
         )
-        answers[b"/health"] = _LEAVING
+        for check in ("/health", "/health/deep"):
+            routes["GET", check] = _LEAVING
     await server.serve_forever()

@@ -1,0 +1,144 @@
+"""How the shop reaches its database: connections in a pool, with limits on how long anything waits.
+
+Source of the advice: Amazon RDS User Guide, "Best practices for Amazon RDS" (time to live of a
+client's DNS cache) and Amazon Builders' Library, "Timeouts, retries, and backoff with jitter".
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+
+_CONNECTIONS = 8
+_CONNECT_TIMEOUT_S = 1.0
+_STATEMENT_TIMEOUT_S = 1.0
+_POOL_TIMEOUT_S = 0.5
+
+type Row = Sequence[Any]
+
+
+class Unavailable(Exception):
+    """The database was not reached: nothing was executed."""
+
+
+class BrokenOff(Exception):
+    """The connection was lost before the answer: whether it was executed is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Where the database is and who asks.
+
+    Args:
+        host: name of the endpoint.
+    """
+
+    host: str
+    port: int
+    name: str
+    user: str
+    password: str
+
+
+class Database:
+    """A pool of connections.
+
+    Each new connection asks again where the name leads. What fails or does not answer in time is
+    closed, and the others with it: what one connection met, the rest would.
+
+    Args:
+        account: of the endpoint.
+        resolve: gives the address of a name; may raise LookupError or TimeoutError.
+        schema: executed on each new connection; must not mind that it has been before.
+        guarded: False waits without limit and never looks whether a connection is dead.
+    """
+
+    def __init__(
+        self,
+        account: Account,
+        resolve: Callable[[str], Awaitable[str]],
+        schema: str,
+        *,
+        guarded: bool = True,
+    ) -> None:
+        self._account = account
+        self._resolve = resolve
+        self._schema = schema
+        self._guarded = guarded
+        self._idle: deque[asyncpg.Connection[asyncpg.Record]] = deque()
+        self._slots = asyncio.Semaphore(_CONNECTIONS)
+
+    async def ask(self, statement: str, *values: object) -> list[Row]:
+        """Execute one statement, in a transaction of its own, and return its rows.
+
+        Raises:
+            Unavailable: as the name says; also when every connection is busy.
+            BrokenOff: as the name says.
+        """
+        await self._take_slot()
+        try:
+            connection = await self._connection()
+            try:
+                return await self._execute(connection, statement, values)
+            finally:
+                if not self._guarded or not connection.is_closed():
+                    self._idle.append(connection)
+        finally:
+            self._slots.release()
+
+    async def _take_slot(self) -> None:
+        try:
+            async with asyncio.timeout(_POOL_TIMEOUT_S if self._guarded else None):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise Unavailable("every connection to the database is busy") from None
+
+    async def _connection(self) -> "asyncpg.Connection[asyncpg.Record]":
+        while self._idle:
+            connection = self._idle.popleft()
+            if not self._guarded or not connection.is_closed():
+                return connection
+        account = self._account
+        try:
+            async with asyncio.timeout(_CONNECT_TIMEOUT_S if self._guarded else None):
+                connection = await asyncpg.connect(
+                    host=await self._resolve(account.host), port=account.port, user=account.user,
+                    password=account.password, database=account.name, ssl=False, timeout=None,
+                )  # fmt: skip
+                await connection.execute(self._schema)
+        except (LookupError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise Unavailable(f"no connection to the database: {error or 'timeout'}") from error
+        return connection
+
+    async def _execute(
+        self,
+        connection: "asyncpg.Connection[asyncpg.Record]",
+        statement: str,
+        values: Sequence[object],
+    ) -> list[Row]:
+        # Closed, not cancelled: asking a dead server to cancel would hang as well.
+        watch = asyncio.get_running_loop().call_later(_STATEMENT_TIMEOUT_S, connection.terminate)
+        if not self._guarded:
+            watch.cancel()
+        try:
+            return await connection.fetch(statement, *values)
+        except asyncpg.InterfaceError as error:  # it was closed before
+            self._drop_idle()
+            raise Unavailable(str(error)) from error
+        except (OSError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError) as e:
+            connection.terminate()
+            self._drop_idle()
+            raise BrokenOff(str(e)) from e
+        except asyncpg.PostgresError as error:  # refused: nothing has changed
+            connection.terminate()
+            raise Unavailable(str(error)) from error
+        finally:
+            watch.cancel()
+
+    def _drop_idle(self) -> None:
+        if self._guarded:
+            while self._idle:
+                self._idle.popleft().terminate()
