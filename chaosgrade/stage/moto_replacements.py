@@ -67,7 +67,6 @@ def _instances(hooks: Hooks, world: MotoWorld) -> None:
     _replace(EC2Backend, "run_instances", run_instances)
     from_template: Any = Instance.create_from_cloudformation_json.__func__  # type: ignore[attr-defined]  # a class method
 
-    @functools.wraps(from_template)
     def create_from_cloudformation_json(
         cls: Any, name: str, document: Any, account: str, region: str, **kwargs: Any
     ) -> Any:

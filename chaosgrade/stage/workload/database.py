@@ -68,7 +68,7 @@ class Database:
         self._resolve = resolve
         self._schema = schema
         self._guarded = guarded
-        self._idle: deque[asyncpg.Connection[asyncpg.Record]] = deque()
+        self._idle: deque[asyncpg.Connection] = deque()
         self._slots = asyncio.Semaphore(_CONNECTIONS)
 
     async def ask(self, statement: str, *values: object) -> list[Row]:
@@ -96,7 +96,7 @@ class Database:
         except TimeoutError:
             raise Unavailable("every connection to the database is busy") from None
 
-    async def _connection(self) -> "asyncpg.Connection[asyncpg.Record]":
+    async def _connection(self) -> asyncpg.Connection:
         while self._idle:
             connection = self._idle.popleft()
             if not self._guarded or not connection.is_closed():
@@ -115,7 +115,7 @@ class Database:
 
     async def _execute(
         self,
-        connection: "asyncpg.Connection[asyncpg.Record]",
+        connection: asyncpg.Connection,
         statement: str,
         values: Sequence[object],
     ) -> list[Row]:
@@ -124,7 +124,7 @@ class Database:
         if not self._guarded:
             watch.cancel()
         try:
-            return await connection.fetch(statement, *values)
+            return list(await connection.fetch(statement, *values))
         except asyncpg.InterfaceError as error:  # it was closed before
             self._drop_idle()
             raise Unavailable(str(error)) from error

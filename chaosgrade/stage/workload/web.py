@@ -169,7 +169,7 @@ async def serve(
     instance, zone = environment["INSTANCE_ID"], environment["AVAILABILITY_ZONE"]
     own = (f"X-Instance: {instance}", f"X-Zone: {zone}")
     home = {"shop": "open", "instance": instance, "zone": zone}
-    routes = {
+    routes: dict[tuple[str, str], bytes | Handler] = {
         ("GET", "/"): json_response(HTTPStatus.OK, home, *own),
         ("GET", "/health"): _OK,
     }
