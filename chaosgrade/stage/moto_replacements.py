@@ -68,7 +68,7 @@ def _instances(hooks: Hooks, world: MotoWorld) -> None:
     from_template: Any = Instance.create_from_cloudformation_json.__func__  # type: ignore[attr-defined]  # a class method
 
     def create_from_cloudformation_json(
-        cls: Any, name: str, document: Any, account: str, region: str, **kwargs: Any
+        cls: Any, /, name: str, document: Any, account: str, region: str, **kwargs: Any
     ) -> Any:
         properties = document["Properties"]
         if wanted := properties.get("LaunchTemplate"):

@@ -125,7 +125,8 @@ class Database:
             watch.cancel()
         try:
             return list(await connection.fetch(statement, *values))
-        except asyncpg.InterfaceError as error:  # it was closed before
+        except (asyncpg.InterfaceError, asyncpg.InternalClientError) as error:  # dead before
+            connection.terminate()
             self._drop_idle()
             raise Unavailable(str(error)) from error
         except (OSError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError) as e:
