@@ -1,0 +1,278 @@
+"""The sample workload's orders: what the web tier promises, and how each flaw breaks it."""
+
+import contextlib
+import json
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+
+from chaosgrade.stage.workload.resolver import Resolver
+from tests.stage.conftest import Stage, eventually, running_stage
+
+pytestmark = pytest.mark.stage
+_SCALE = 60.0
+_FAILOVER_S = 60 / _SCALE
+_PASSWORD = "only-on-the-stage"
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    """A failover takes a second."""
+    with running_stage("--time-scale", f"{_SCALE:g}") as running:
+        running.client("autoscaling").suspend_processes(
+            AutoScalingGroupName="web", ScalingProcesses=["ReplaceUnhealthy"]
+        )
+        yield running
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a request led to; status 0 when no answer came in time."""
+
+    status: int
+    document: Any
+    headers: Any
+    after_s: float
+
+
+def ask(
+    url: str, body: object = None, *, raw: bytes | None = None, timeout_s: float = 8.0
+) -> Answer:
+    """GET, or POST when there is a body."""
+    data = raw if raw is not None else None if body is None else json.dumps(body).encode()
+    began = time.monotonic()
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, data), timeout=timeout_s) as got:
+            status, text, headers = got.status, got.read(), got.headers
+    except urllib.error.HTTPError as error:
+        status, text, headers = error.code, error.read(), error.headers
+    except TimeoutError:
+        return Answer(0, None, {}, time.monotonic() - began)
+    try:
+        document = json.loads(text)
+    except ValueError:
+        document = text.decode()
+    return Answer(status, document, headers, time.monotonic() - began)
+
+
+def shop(stage: Stage) -> str:
+    """Where customers find it."""
+    return str(stage.document["balancers"]["web"])
+
+
+def place(url: str, id_: str, timeout_s: float = 8.0) -> Answer:
+    return ask(
+        f"{url}/orders", {"id": id_, "customer": "ann", "product": "tea"}, timeout_s=timeout_s
+    )
+
+
+def listed(url: str, prefix: str) -> list[str]:
+    """Ids of all orders, page by page."""
+    found: list[str] = []
+    after = 0
+    while True:
+        answer = ask(f"{url}/orders?prefix={prefix}&after={after}&limit=2")
+        assert answer.status == 200, answer
+        found += [order["id"] for order in answer.document["orders"]]
+        if (after := answer.document["next"]) is None:
+            return found
+
+
+def primary(stage: Stage) -> str:
+    return Resolver(stage.document["dns"]).resolve(stage.document["databases"]["shop"])
+
+
+def web(stage: Stage, **settings: object) -> str:
+    """The URL of a web server of its own, with these settings in its user data."""
+    names = {
+        "DATABASE_HOST": stage.document["databases"]["shop"], "DATABASE_PORT": 5432,
+        "DATABASE_NAME": "shop", "DATABASE_USER": "shop", "DATABASE_PASSWORD": _PASSWORD,
+        **settings,
+    }  # fmt: skip
+    lines = [f"export {name}='{value}'" for name, value in names.items()]
+    (started,) = stage.client("ec2").run_instances(
+        ImageId="ami-1", MinCount=1, MaxCount=1, UserData="\n".join(["#!/bin/sh", *lines])
+    )["Instances"]
+    url = f"http://{started['PrivateIpAddress']}:8080"
+
+    def up() -> bool:
+        try:
+            return ask(f"{url}/health", timeout_s=1).status == 200
+        except OSError:
+            return False
+
+    eventually(up)
+    return url
+
+
+def subnet_of(stage: Stage, url: str) -> str:
+    """Where a web server of its own is."""
+    (reservation,) = stage.client("ec2").describe_instances(
+        Filters=[{"Name": "private-ip-address", "Values": [str(urlsplit(url).hostname)]}]
+    )["Reservations"]
+    return str(reservation["Instances"][0]["SubnetId"])
+
+
+class LosesReply:
+    """Stands before the primary, on another port, and can lose the answer to an INSERT."""
+
+    def __init__(self, stage: Stage) -> None:
+        host = primary(stage)
+        self._server = socket.create_server((host, 0))
+        self._database = (host, 5432)
+        self.port = self._server.getsockname()[1]
+        self.armed = threading.Event()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.close()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._server.accept()
+                database = socket.create_connection(self._database)
+                for ends in ((client, database), (database, client)):
+                    threading.Thread(target=self._pass, args=ends, daemon=True).start()
+
+    def _pass(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                if b"INSERT 0 1" in data and self.armed.is_set():
+                    self.armed.clear()
+                    break
+                sink.sendall(data)
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+def test_an_order_is_committed_once_and_listed(stage: Stage) -> None:
+    """201 with its number, the same number again for the same id; pages by rising number."""
+    ids = [f"list-{n}" for n in range(5)]
+    first = [place(shop(stage), id_) for id_ in ids]
+    assert [answer.status for answer in first] == [201] * 5
+    assert [answer.document["id"] for answer in first] == ids
+    assert all(answer.headers["X-Instance"] and answer.headers["X-Zone"] for answer in first)
+    again = place(shop(stage), ids[2])
+    assert (again.status, again.document) == (201, first[2].document)
+    place(shop(stage), "other-1")
+    assert listed(shop(stage), "list-") == ids
+    with psycopg.connect(
+        host=primary(stage), user="shop", password=_PASSWORD, dbname="shop"
+    ) as connection:
+        rows = connection.execute("SELECT id, number FROM orders WHERE id LIKE 'list-%'").fetchall()
+    assert dict(rows) == {answer.document["id"]: answer.document["number"] for answer in first}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"tea", b"[]", b"{}", b'{"id": "1", "customer": "ann"}', b"\xff",
+        b'{"id": "", "customer": "ann", "product": "tea"}',
+        b'{"id": 7, "customer": "ann", "product": "tea"}',
+        b'{"id": "a\\u0000", "customer": "ann", "product": "tea"}',
+        json.dumps({"id": "x" * 201, "customer": "ann", "product": "tea"}).encode(),
+    ],
+)  # fmt: skip
+def test_a_bad_order_is_refused(stage: Stage, body: bytes) -> None:
+    """400 with a reason, and nothing is kept."""
+    answer = ask(f"{shop(stage)}/orders", raw=body)
+    assert answer.status == 400
+    assert answer.document["error"]
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=5001", "limit=x", "after=-1", "prefix=%00"])
+def test_a_bad_question_is_refused(stage: Stage, query: str) -> None:
+    """400 with a reason."""
+    answer = ask(f"{shop(stage)}/orders?{query}")
+    assert answer.status == 400
+    assert answer.document["error"]
+
+
+def test_a_lost_reply_is_found_out_or_leads_to_a_second_order(stage: Stage) -> None:
+    """A commit in doubt is tried again under the order's id; blindly, it is there twice."""
+    with psycopg.connect(
+        host=primary(stage), user="shop", password=_PASSWORD, dbname="shop", autocommit=True
+    ) as connection:
+        connection.execute("CREATE DATABASE blind")
+    between = LosesReply(stage)
+    sound = web(stage, DATABASE_PORT=between.port)
+    blind = web(stage, DATABASE_PORT=between.port, DATABASE_NAME="blind", WRITE_RETRY="blind")
+    for url, expected in ((sound, ["lost-1"]), (blind, ["lost-1", "lost-1"])):
+        assert place(url, "whole-1").status == 201
+        between.armed.set()
+        answer = place(url, "lost-1")
+        assert not between.armed.is_set()
+        assert answer.status == 201, answer
+        assert listed(url, "lost-") == expected
+        assert listed(url, "whole-") == ["whole-1"]
+    between.close()
+
+
+def test_a_failover_is_survived_by_who_asks_for_the_address_and_drops_what_is_dead(
+    stage: Stage,
+) -> None:
+    """Writes go on a second after the promotion; with one flaw they fail for good."""
+    flawed = {
+        "cached": web(stage, DATABASE_ADDRESS="cached"),
+        "dead": web(stage, DATABASE_TIMEOUTS="false"),
+    }
+    for name, url in flawed.items():
+        assert place(url, f"{name}-before").status == 201
+    assert place(shop(stage), "sound-before").status == 201
+    stage.client("rds").reboot_db_instance(DBInstanceIdentifier="shop", ForceFailover=True)
+    began = time.monotonic()
+    refused = eventually(lambda: (a := place(shop(stage), "sound-0")).status == 503 and a)
+    assert refused.document["error"]
+    assert refused.after_s < 3.0  # fails fast
+    assert ask(shop(stage)).status == 200  # the rest of the shop does not need the database
+    assert ask(f"{shop(stage)}/health").status == 200
+    tries = iter(range(10_000))
+    eventually(lambda: place(shop(stage), f"sound-{next(tries)}").status == 201, 10)
+    assert time.monotonic() - began < _FAILOVER_S + 3.0
+    assert ask(f"{shop(stage)}/health/deep").status == 200
+    eventually(
+        lambda: all(place(shop(stage), f"sound-{next(tries)}").status == 201 for _ in "123456")
+    )
+    for name, url in flawed.items():
+        for number in range(3):
+            assert place(url, f"{name}-{number}").status == 503
+    assert "sound-before" in listed(shop(stage), "sound-")
+
+
+def test_a_database_that_falls_silent_is_given_up_unless_there_are_no_timeouts(
+    stage: Stage,
+) -> None:
+    """A network ACL cuts the web servers off: 503 in time, or an answer that never comes."""
+    ec2 = stage.client("ec2")
+    urls = {"sound": web(stage), "patient": web(stage, DATABASE_TIMEOUTS="false")}
+    subnet = subnet_of(stage, urls["sound"])
+    assert subnet == subnet_of(stage, urls["patient"])
+    for name, url in urls.items():
+        assert place(url, f"silent-{name}").status == 201
+    (acl,) = ec2.describe_network_acls(
+        Filters=[{"Name": "association.subnet-id", "Values": [subnet]}]
+    )["NetworkAcls"]
+    deny = {"NetworkAclId": acl["NetworkAclId"], "RuleNumber": 1, "Egress": True}
+    ec2.create_network_acl_entry(
+        **deny, Protocol="6", RuleAction="deny", CidrBlock="0.0.0.0/0",
+        PortRange={"From": 5432, "To": 5432},
+    )  # fmt: skip
+    assert place(shop(stage), "silent-elsewhere").status == 201
+    given_up = place(urls["sound"], "silent-0", timeout_s=9.0)
+    assert given_up.status == 503
+    assert given_up.after_s < 8.0
+    assert ask(f"{urls['sound']}/health/deep", timeout_s=2.5).status == 503
+    assert place(urls["patient"], "silent-1", timeout_s=3.0).status == 0
+    ec2.delete_network_acl_entry(**deny)
+    eventually(lambda: place(urls["sound"], "silent-2").status == 201)
