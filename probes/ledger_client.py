@@ -22,6 +22,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import aiohttp
 
@@ -41,7 +42,7 @@ _PAUSE_S = 0.5
 type Row = list[float | int | str]
 
 
-class Unreadable(Exception):  # noqa: N818 - says what it is
+class Unreadable(Exception):
     """A page of the listing could not be had, or is none."""
 
 
@@ -133,9 +134,7 @@ async def _read_all(spec: LedgerSpec, session: aiohttp.ClientSession) -> Counter
     return found
 
 
-async def _page(
-    spec: LedgerSpec, session: aiohttp.ClientSession, after: object
-) -> dict[str, object]:
+async def _page(spec: LedgerSpec, session: aiohttp.ClientSession, after: object) -> dict[str, Any]:
     try:
         async with (
             asyncio.timeout(spec.timeout_s),
@@ -144,7 +143,7 @@ async def _page(
             text = await answer.read()
             if answer.status != 200:
                 raise Unreadable(f"the listing is answered with {answer.status}")
-            page: dict[str, object] = json.loads(text)
+            page: dict[str, Any] = json.loads(text)
             return page
     except Unreadable:
         raise
