@@ -1,22 +1,17 @@
 """Actions on a whole Availability Zone."""
 
 import logging
-import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import batched
 from typing import Any
 
 from chaoslib.types import Configuration, Secrets
 
+from chaosgrade.actions.subnets import Subnet, cut_off, told
 from chaosgrade.aws import Call
-from chaosgrade.changes import manifest
 from chaosgrade.changes.group_processes import SuspendedProcesses
 from chaosgrade.changes.instance import STOPPED, InstanceState
-from chaosgrade.changes.manifest import Former
-from chaosgrade.changes.model import Change, Live, Setting
-from chaosgrade.changes.network_acl import NAME_TAG, PREFIX, BlockingAcl, SubnetAcl
-from chaosgrade.changes.reading import read
+from chaosgrade.changes.model import Change
 from chaosgrade.errors import TargetNotFound, UsageError
 from chaosgrade.session import Session, activity
 
@@ -64,7 +59,7 @@ def black_hole_zone(
     """
     with activity(configuration) as session:
         subnets = _subnets(session, zone, vpcs, tags)
-        return _cut(session, zone, subnets, _suspensions(session, subnets, suspend))
+        return cut_off(session, subnets, _suspensions(session, subnets, suspend))
 
 
 def power_off_zone(
@@ -91,19 +86,12 @@ def power_off_zone(
         subnets = _subnets(session, zone, vpcs, tags)
         stops, spared = _stops(session, subnets)
         changes = [*_suspensions(session, subnets, suspend), *stops]
-        return [*_cut(session, zone, subnets, changes), *spared]
-
-
-@dataclass(frozen=True, slots=True)
-class _Subnet:
-    id: str
-    vpc: str
-    zone: str
+        return [*cut_off(session, subnets, changes), *spared]
 
 
 def _subnets(
     session: Session, zone: str, vpcs: list[str] | None, tags: dict[str, str] | None
-) -> list[_Subnet]:
+) -> list[Subnet]:
     if not zone or not isinstance(zone, str):
         raise UsageError(f"zone must name an Availability Zone such as us-east-1a, got {zone!r}")
     filters = [{"Name": "availability-zone", "Values": [zone]}]
@@ -112,7 +100,7 @@ def _subnets(
     filters += [{"Name": f"tag:{key}", "Values": [value]} for key, value in (tags or {}).items()]
     call = Call("ec2", "DescribeSubnets", {"Filters": filters})
     found = [
-        _Subnet(s["SubnetId"], s["VpcId"], s["AvailabilityZone"])
+        Subnet(s["SubnetId"], s["VpcId"], s["AvailabilityZone"])
         for s in session.aws.pages(call, "Subnets")
     ]
     if not found:
@@ -125,7 +113,7 @@ def _subnets(
 
 
 def _suspensions(
-    session: Session, subnets: Sequence[_Subnet], processes: list[str] | None
+    session: Session, subnets: Sequence[Subnet], processes: list[str] | None
 ) -> list[Change]:
     """Suspend these processes of each group that launches into one of the subnets."""
     if not processes:
@@ -141,7 +129,7 @@ def _suspensions(
 
 
 def _stops(
-    session: Session, subnets: Sequence[_Subnet]
+    session: Session, subnets: Sequence[Subnet]
 ) -> tuple[list[Change], list[dict[str, Any]]]:
     """Stop the running instances of the subnets; and those that cannot be stopped."""
     stops, spared = [], []
@@ -156,7 +144,7 @@ def _stops(
                 id_, zone = instance["InstanceId"], instance["Placement"]["AvailabilityZone"]
                 if reason := _unstoppable(instance):
                     logger.warning("%s is cut off but not stopped: %s", id_, reason)
-                    spared.append(_told(None, id_, zone, f"not stopped: {reason}", False, reason))
+                    spared.append(told(None, id_, zone, f"not stopped: {reason}", False, reason))
                 else:
                     stops.append(Change(InstanceState(id_, zone), STOPPED))
     return stops, spared
@@ -168,70 +156,3 @@ def _unstoppable(instance: dict[str, Any]) -> str:
     if instance.get("RootDeviceType", "ebs") != "ebs":
         return "its root volume is an instance store"
     return ""
-
-
-def _cut(
-    session: Session, zone: str, subnets: Sequence[_Subnet], others: Sequence[Change]
-) -> list[dict[str, Any]]:
-    """Cut the subnets off and make the other changes, in one transaction."""
-    by_vpc: dict[str, list[_Subnet]] = {}
-    for subnet in subnets:
-        by_vpc.setdefault(subnet.vpc, []).append(subnet)
-    token = uuid.uuid4().hex[:12]
-    cuts = {
-        vpc: [
-            Change(SubnetAcl(vpc, subnet.id, subnet.zone), f"{PREFIX}{token}-{number}.0")
-            for subnet in of_vpc
-        ]
-        for number, (vpc, of_vpc) in enumerate(by_vpc.items())
-    }
-    # What the changes without a VPC need to be undone is carried by the first network ACL.
-    carried = {
-        vpc: [*changes, *(others if n == 0 else ())]
-        for n, (vpc, changes) in enumerate(cuts.items())
-    }
-    before = read(session.aws, (_setting(c) for changes in carried.values() for c in changes))
-    acls = []
-    for number, (vpc, changes) in enumerate(carried.items()):
-        formers = []
-        for change in changes:
-            reading = before[_setting(change)]
-            if not isinstance(reading, Live):
-                raise reading
-            formers.append(Former(_setting(change), reading.value, change.wanted))
-        parts = manifest.written(
-            formers, run=session.executor.run, expires=session.executor.lease_until
-        )
-        for part, tags in enumerate(parts):
-            name = f"{token}-{number}.{part}"
-            acls.append(Change(BlockingAcl(vpc, name), {**tags, NAME_TAG: name}))
-    wave = [change for changes in carried.values() for change in changes]
-    return [
-        _told(
-            done.id,
-            done.change.subject.resource.id,
-            done.change.subject.resource.zone or zone,
-            done.change.summary,
-            done.effect.proven,
-            done.effect.detail,
-        )
-        for done in session.executor.apply(acls, wave)
-    ]
-
-
-def _setting(change: Change) -> Setting:
-    assert isinstance(change.subject, Setting)  # noqa: S101 - a zone is cut by settings only
-    return change.subject
-
-
-def _told(
-    change: int | None, resource: str, zone: str, summary: str, proven: bool, detail: str
-) -> dict[str, Any]:
-    return {
-        "change": change,
-        "resource": resource,
-        "zone": zone,
-        "summary": summary,
-        "proven": proven,
-        "detail": detail,
-    }

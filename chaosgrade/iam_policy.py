@@ -61,6 +61,8 @@ _VPC = "arn:{partition}:ec2:{region}:{account}:vpc/*"
 _GROUP = "arn:{partition}:autoscaling:{region}:{account}:autoScalingGroup:*:autoScalingGroupName/*"
 _TARGETS = "arn:{partition}:elasticloadbalancing:{region}:{account}:targetgroup/*/*"
 _TABLE = "arn:{partition}:dynamodb:{region}:{account}:table/{table}"
+_DB_INSTANCE = "arn:{partition}:rds:{region}:{account}:db:*"
+_DB_CLUSTER = "arn:{partition}:rds:{region}:{account}:cluster:*"
 _FIS = "arn:{partition}:fis:{region}:{account}:"
 _OUR_TEMPLATE = {"Null": {f"{_TAGGED}{FIS_TAG}": "false"}}
 # Owned by AWS: there is no account in their ARNs.
@@ -109,6 +111,8 @@ RESOURCES: Mapping[str, tuple[Grant, ...]] = {
             condition={"StringEquals": {"iam:PassedToService": "fis.amazonaws.com"}},
         ),
     ),
+    "rds:FailoverDBCluster": (Grant((_DB_CLUSTER,), tag=_TAGGED),),
+    "rds:RebootDBInstance": (Grant((_DB_INSTANCE,), tag=_TAGGED),),
     # Source: AWS Systems Manager User Guide, "Restricting Run Command access based on tags".
     "ssm:SendCommand": (
         Grant(_DOCUMENTS, "Documents"),

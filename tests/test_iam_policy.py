@@ -109,7 +109,18 @@ def by_sid(policy: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def operations() -> dict[str, set[str]]:
     """What botocore knows of each IAM prefix that chaosgrade names."""
     models = botocore.session.get_session()
-    services = ("autoscaling", "cloudwatch", "dynamodb", "ec2", "elbv2", "fis", "iam", "ssm", "sts")
+    services = (
+        "autoscaling",
+        "cloudwatch",
+        "dynamodb",
+        "ec2",
+        "elbv2",
+        "fis",
+        "iam",
+        "rds",
+        "ssm",
+        "sts",
+    )
     return {
         iam_action(name, "X").partition(":")[0]: set(models.get_service_model(name).operation_names)
         for name in services

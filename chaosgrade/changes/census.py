@@ -46,7 +46,14 @@ def population(aws: Aws, kind: str, ids: Iterable[str], opt_in: OptIn) -> Popula
     return dict(_SURVEYS[kind](aws, ids, opt_in))
 
 
-SURVEYED = ("autoscaling:group", "ec2:instance", "ec2:subnet", "elbv2:target")
+SURVEYED = (
+    "autoscaling:group",
+    "ec2:instance",
+    "ec2:subnet",
+    "elbv2:target",
+    "rds:db-cluster",
+    "rds:db-instance",
+)
 
 READS: Mapping[str, tuple[str, ...]] = {
     "autoscaling:group": ("autoscaling:DescribeAutoScalingGroups",),
@@ -60,6 +67,8 @@ READS: Mapping[str, tuple[str, ...]] = {
         "elasticloadbalancing:DescribeTags",
         "elasticloadbalancing:DescribeTargetHealth",
     ),
+    "rds:db-cluster": ("rds:DescribeDBClusters",),
+    "rds:db-instance": ("rds:DescribeDBInstances",),
 }
 """IAM actions that surveying a kind needs."""
 
@@ -143,11 +152,24 @@ def _survey_targets(
                     yield _target_id(arn, target), target["Target"].get("AvailabilityZone")
 
 
+def _survey_databases(what: str) -> Callable[..., Iterator[tuple[str, str | None]]]:
+    """Of DB instances or clusters: they are not of one zone."""
+
+    def survey(aws: Aws, ids: Iterable[str], opt_in: OptIn) -> Iterator[tuple[str, str | None]]:
+        for database in aws.pages(Call("rds", f"Describe{what}s"), f"{what}s"):
+            if _opted_in({t["Key"]: t["Value"] for t in database.get("TagList", ())}, opt_in):
+                yield database[f"{what}Identifier"], None
+
+    return survey
+
+
 _SURVEYS: Mapping[str, Callable[[Aws, Iterable[str], OptIn], Iterator[tuple[str, str | None]]]] = {
     "autoscaling:group": _survey_groups,
     "ec2:instance": _survey_instances,
     "ec2:subnet": _survey_subnets,
     "elbv2:target": _survey_targets,
+    "rds:db-cluster": _survey_databases("DBCluster"),
+    "rds:db-instance": _survey_databases("DBInstance"),
 }
 
 

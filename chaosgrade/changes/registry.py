@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 
+from chaosgrade.changes.database import ClusterFailover, InstanceFailover
 from chaosgrade.changes.group_processes import SuspendedProcesses
 from chaosgrade.changes.instance import InstanceState, TerminateInstance
 from chaosgrade.changes.model import Setting, Strike
@@ -26,7 +27,14 @@ SETTINGS: Mapping[str, type[Setting]] = {
     )
 }
 STRIKES: Mapping[str, type[Strike]] = {
-    kind.kind: kind for kind in (KillProcess, SpotInterruption, TerminateInstance)
+    kind.kind: kind
+    for kind in (
+        ClusterFailover,
+        InstanceFailover,
+        KillProcess,
+        SpotInterruption,
+        TerminateInstance,
+    )
 }
 
 

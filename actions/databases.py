@@ -1,0 +1,177 @@
+"""Actions on databases in Amazon RDS."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from chaoslib.types import Configuration, Secrets
+
+from chaosgrade.actions.subnets import Subnet, cut_off, told
+from chaosgrade.aws import Aws, Call, ResourceGone
+from chaosgrade.changes.database import (
+    ClusterFailover,
+    InstanceFailover,
+    described_cluster,
+    described_instance,
+    writer_of,
+)
+from chaosgrade.changes.model import Change
+from chaosgrade.errors import TargetNotFound, UsageError
+from chaosgrade.session import Session, activity
+
+__all__ = ["black_hole_database", "fail_over_database"]
+
+_OF_RDS = "RDSNetworkInterface"
+"""The description of a network interface that RDS has made."""
+
+_WITHOUT_STANDBY = ("refuse", "black-hole")
+
+
+def fail_over_database(
+    identifier: str,
+    without_standby: str = "refuse",
+    configuration: Configuration = None,
+    secrets: Secrets = None,
+) -> list[dict[str, Any]]:
+    """Have the standby of a database take over. Irreversible: afterwards it is the primary.
+
+    A Multi-AZ DB instance is rebooted with a forced failover, a DB cluster is failed over.
+
+    Arguments:
+        identifier: of the DB instance or the DB cluster.
+        without_standby: what happens to a DB instance that is not Multi-AZ: "refuse" is an error;
+            "black-hole" does what the loss of its zone would, see `black_hole_database`.
+
+    Returns: one object per change: change, resource, zone, summary, proven, detail.
+
+    Example:
+        ```yaml
+        type: action
+        name: fail-the-database-over
+        provider:
+          type: python
+          module: chaosgrade.actions.databases
+          func: fail_over_database
+          arguments: {identifier: shop}
+        ```
+
+    Source: Amazon RDS API Reference, RebootDBInstance and FailoverDBCluster.
+    """
+    with activity(configuration) as session:
+        if without_standby not in _WITHOUT_STANDBY:
+            raise UsageError(
+                f"without_standby must be {' or '.join(_WITHOUT_STANDBY)}, got {without_standby!r}"
+            )
+        try:
+            instance = described_instance(session.aws, identifier)
+        except ResourceGone:
+            return _strike(session, _failover_of_cluster(session.aws, identifier))
+        if cluster := instance.get("DBClusterIdentifier"):
+            raise UsageError(
+                f"{identifier} is a member of the DB cluster {cluster}: a cluster fails over as a"
+                f" whole, give {cluster}"
+            )
+        if not instance.get("MultiAZ"):
+            if without_standby == "refuse":
+                raise UsageError(f"{identifier} is not Multi-AZ: it has no standby to fail over to")
+            return cut_off(session, _own_subnets(session.aws, instance))
+        return _strike(session, InstanceFailover(identifier, instance["AvailabilityZone"]))
+
+
+def black_hole_database(
+    identifier: str, configuration: Configuration = None, secrets: Secrets = None
+) -> list[dict[str, Any]]:
+    """Have a DB instance answer nothing any more: its primary's subnets and its standby's go dark.
+
+    Each subnet is given a network ACL that denies everything; established connections stop at once.
+    Undone by giving each subnet its former network ACL. The DB subnet group must hold nothing but
+    databases in these zones, or the outage would not be the database's alone.
+
+    Arguments:
+        identifier: of the DB instance.
+
+    Returns: one object per change: change, resource, zone, summary, proven, detail.
+
+    Example:
+        ```yaml
+        type: action
+        name: black-hole-the-database
+        provider:
+          type: python
+          module: chaosgrade.actions.databases
+          func: black_hole_database
+          arguments: {identifier: shop}
+        ```
+
+    Source: Amazon RDS User Guide, "Working with a DB instance in a VPC"; Amazon EC2 API Reference,
+    ReplaceNetworkAclAssociation.
+    """
+    with activity(configuration) as session:
+        try:
+            instance = described_instance(session.aws, identifier)
+        except ResourceGone:
+            raise TargetNotFound(
+                f"there is no DB instance {identifier}; check the name and the Region"
+            ) from None
+        return cut_off(session, _own_subnets(session.aws, instance))
+
+
+def _failover_of_cluster(aws: Aws, identifier: str) -> ClusterFailover:
+    try:
+        cluster = described_cluster(aws, identifier)
+    except ResourceGone:
+        raise TargetNotFound(
+            f"there is no DB instance or cluster {identifier}; check the name and the Region"
+        ) from None
+    if len(cluster["DBClusterMembers"]) < 2:
+        raise UsageError(f"the DB cluster {identifier} has no reader to fail over to")
+    return ClusterFailover(identifier, writer_of(cluster))
+
+
+def _strike(session: Session, strike: InstanceFailover | ClusterFailover) -> list[dict[str, Any]]:
+    return [
+        told(
+            done.id,
+            strike.identifier,
+            getattr(strike, "primary_zone", None),
+            done.change.summary,
+            done.effect.proven,
+            done.effect.detail,
+        )
+        for done in session.executor.apply([Change(strike)])
+    ]
+
+
+def _own_subnets(aws: Aws, instance: Mapping[str, Any]) -> list[Subnet]:
+    """The subnets that a DB instance's servers can be in.
+
+    Raises:
+        UsageError: something else is in them too.
+    """
+    identifier, group = instance["DBInstanceIdentifier"], instance["DBSubnetGroup"]
+    zones = [
+        str(instance[key])
+        for key in ("AvailabilityZone", "SecondaryAvailabilityZone")
+        if instance.get(key)
+    ]
+    subnets = [
+        Subnet(subnet["SubnetIdentifier"], group["VpcId"], zone)
+        for subnet in group["Subnets"]
+        if (zone := subnet["SubnetAvailabilityZone"]["Name"]) in zones
+    ]
+    if not subnets:
+        raise TargetNotFound(
+            f"the DB subnet group of {identifier} has no subnet in {', '.join(zones)}"
+        )
+    filters = [{"Name": "subnet-id", "Values": [subnet.id for subnet in subnets]}]
+    call = Call("ec2", "DescribeNetworkInterfaces", {"Filters": filters, "MaxResults": 1000})
+    for interface in aws.pages(call, "NetworkInterfaces"):
+        if interface.get("Description") != _OF_RDS:
+            holder = interface.get("Attachment", {}).get("InstanceId") or interface.get(
+                "Description"
+            )
+            raise UsageError(
+                f"{interface['SubnetId']} of {identifier} also holds "
+                f"{interface['NetworkInterfaceId']} ({holder or 'in use by nobody'}): the outage "
+                "would not be the database's alone; give databases subnets of their own"
+            )
+    return sorted(subnets, key=lambda subnet: subnet.id)
