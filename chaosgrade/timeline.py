@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chaosgrade.evidence import Record
-from chaosgrade.history import Health, History, Request, read_history
+from chaosgrade.failover import milestones
+from chaosgrade.history import Health, History, Request, Write, read_history
 
 BIN_S = 0.25
 
@@ -29,6 +30,7 @@ class Bin:
         offered, succeeded: requests, as customers count them.
         latency_p99_ms: of the successful ones, from their intended time; None without any.
         healthy: healthy targets at the bin's end; None when not yet observed.
+        ordered, acknowledged: orders of the ledger.
     """
 
     start_s: float
@@ -36,15 +38,17 @@ class Bin:
     succeeded: int
     latency_p99_ms: float | None
     healthy: int | None
+    ordered: int = 0
+    acknowledged: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened to the system by our hand.
+    """Something that happened to the system, by our hand or because of it.
 
     Args:
         at_s: measured seconds after the fault's start.
-        kind: "fault", "applied", "undone" or "problem".
+        kind: "fault", "applied", "undone", "problem" or "milestone" (of a failover).
         text: one line, such as the change's summary.
         seq: the evidence record.
     """
@@ -92,7 +96,7 @@ def timeline(records: Sequence[Record], bin_s: float = BIN_S) -> Timeline:
     end = history.window_end
     return Timeline(
         bins=tuple(_bins(history, origin, bin_s)),
-        events=tuple(_events(records, origin)),
+        events=tuple(_events(records, history, origin)),
         bin_s=bin_s,
         window_end_s=None if end is None else end - origin,
         faulted=history.fault_at is not None,
@@ -107,17 +111,23 @@ def _bins(history: History, origin: float, bin_s: float) -> list[Bin]:
         held.setdefault(math.floor((request.at - origin) / bin_s), []).append(request)
     if not held:
         return []
+    orders: dict[int, list[Write]] = {}
+    for write in history.writes:
+        orders.setdefault(math.floor((write.at - origin) / bin_s), []).append(write)
     return [
         _bin(
             index * bin_s,
             held.get(index, []),
+            orders.get(index, []),
             _healthy(history.health, origin + (index + 1) * bin_s),
         )
         for index in range(min(held), max(held) + 1)
     ]
 
 
-def _bin(start_s: float, requests: Sequence[Request], healthy: int | None) -> Bin:
+def _bin(
+    start_s: float, requests: Sequence[Request], writes: Sequence[Write], healthy: int | None
+) -> Bin:
     latencies = sorted(request.latency_ms for request in requests if request.ok)
     return Bin(
         start_s=start_s,
@@ -125,6 +135,8 @@ def _bin(start_s: float, requests: Sequence[Request], healthy: int | None) -> Bi
         succeeded=len(latencies),
         latency_p99_ms=latencies[math.ceil(0.99 * len(latencies)) - 1] if latencies else None,
         healthy=healthy,
+        ordered=len(writes),
+        acknowledged=sum(write.ok for write in writes),
     )
 
 
@@ -133,12 +145,14 @@ def _healthy(health: Sequence[Health], at: float) -> int | None:
     return len(known[-1].healthy) if known else None
 
 
-def _events(records: Sequence[Record], origin: float) -> list[Event]:
-    return [
+def _events(records: Sequence[Record], history: History, origin: float) -> list[Event]:
+    ours = [
         Event(record.at - origin, _EVENT_KINDS[record.kind], _text(record), record.seq)
         for record in records
         if record.kind in _EVENT_KINDS
     ]
+    theirs = [Event(at - origin, "milestone", text, seq) for at, text, seq in milestones(history)]
+    return sorted([*ours, *theirs], key=lambda event: event.at_s)
 
 
 def _text(record: Record) -> str:

@@ -22,7 +22,14 @@ from chaosgrade.errors import UsageError
 from chaosgrade.policies.grading import first_problem
 
 SHIPPED = Path(__file__).parent / "safety.yaml"
-KINDS = ("autoscaling:group", "ec2:instance", "ec2:subnet", "elbv2:target")
+KINDS = (
+    "autoscaling:group",
+    "ec2:instance",
+    "ec2:subnet",
+    "elbv2:target",
+    "rds:db-cluster",
+    "rds:db-instance",
+)
 """Resource kinds that limits are given for."""
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")

@@ -1,4 +1,4 @@
-"""A trial over time as an SVG: success, latency and targets in service, on one time axis."""
+"""A trial over time as an SVG: success, writes, latency and targets, on one time axis."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -83,6 +83,14 @@ def _panels(line: Timeline) -> list[_Panel]:
     floor = next(step for step in (0.9, 0.75, 0.5, 0.0) if lowest >= step or step == 0.0)
     latency = max((b.latency_p99_ms or 0.0 for b in line.bins), default=1.0) or 1.0
     healthy = max((b.healthy or 0 for b in line.bins), default=1) or 1
+    writes = _Panel(
+        "orders that were acknowledged",
+        0.0,
+        1.0,
+        [(0.0, "0%"), (1.0, "100%")],
+        lambda b: b.acknowledged / b.ordered if b.ordered else None,
+        "success",
+    )
     return [
         _Panel(
             "requests that succeeded",
@@ -92,6 +100,7 @@ def _panels(line: Timeline) -> list[_Panel]:
             lambda b: b.succeeded / b.offered if b.offered else None,
             "success",
         ),
+        *([writes] if any(b.ordered for b in line.bins) else ()),
         _Panel(
             "latency, 99th percentile",
             0.0,
@@ -157,6 +166,7 @@ def _marks(trial: TrialVerdict, line: Timeline, axis: _Axis, bottom: float) -> I
         figure = trial.measurements[metric]
         if figure.value and not figure.censored:
             marks.append((figure.value / line.time_scale, word, "mark"))
+    marks += [(e.at_s, e.text, "mark") for e in line.events if e.kind == "milestone"]
     if line.window_end_s is not None:
         marks.append((line.window_end_s, "end of window", "mark"))
     ends = [0.0] * _ROWS  # where the last label of each row ends
