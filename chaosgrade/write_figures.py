@@ -68,7 +68,9 @@ def _lost_acknowledged_writes(history: History) -> Figure:
     if not acknowledged:
         return Figure(None, reason="no write was acknowledged: none could be lost")
     lost = [write for write in acknowledged if write.number not in history.found]
-    reason = f"of {len(acknowledged)} acknowledged writes {len(lost)} are not there"
+    reason = f"all {len(acknowledged)} acknowledged writes are there"
+    if lost:
+        reason = f"of {len(acknowledged)} acknowledged writes {len(lost)} are not there"
     return Figure(float(len(lost)), reason=reason, evidence=_seqs(history, lost))
 
 
@@ -79,7 +81,9 @@ def _duplicated_writes(history: History) -> Figure:
     if not found:
         return Figure(None, reason="no write is there: none could be there twice")
     double = [write for write in history.writes if found.get(write.number, 0) > 1]
-    reason = f"of {len(found)} writes that are there {len(double)} are there more than once"
+    reason = f"each of {len(found)} writes is there once"
+    if double:
+        reason = f"of {len(found)} writes that are there {len(double)} are there more than once"
     return Figure(float(len(double)), reason=reason, evidence=_seqs(history, double))
 
 

@@ -172,9 +172,9 @@ def _marks(trial: TrialVerdict, line: Timeline, axis: _Axis, bottom: float) -> I
     ends = [0.0] * _ROWS  # where the last label of each row ends
     for at_s, word, style in sorted(marks):
         x = axis.x(at_s)
-        yield _vertical(x, 4, bottom, style)
         # Neighbouring labels would cover each other: a label goes to the first row with room.
         row = next((n for n, end in enumerate(ends) if end < x), _ROWS - 1)
+        yield _vertical(x, _ROW * row + 4, bottom, style)
         last = x > _WIDTH - 120
         ends[row] = x + 8 + _CHARACTER * len(word)
         anchor, offset = ("end", -4) if last else ("start", 4)
