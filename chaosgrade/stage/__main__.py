@@ -107,6 +107,7 @@ def _come_up(
         "AWS_DEFAULT_REGION": REGION,
         "AWS_REGION": REGION,
     }
+    plane.variables = variables
     document.update(
         endpoint=endpoint.url,
         env=variables,

@@ -84,6 +84,8 @@ class ControlPlane:
         )
         if '"AWS::RDS::DBInstance"' in template.body:
             self._databases.start()  # it makes ready while moto is being imported
+        self.variables: Mapping[str, str] = {}
+        """Of every instance's environment: where SDKs find the played AWS."""
         self.world: MotoWorld
         self.databases: MotoDatabases
         self._groups: GroupReconciler
@@ -298,10 +300,11 @@ class ControlPlane:
                 "instance": host.id,
                 "host": host.address,
                 "port": _WEB_PORT,
-                "workload": "web",
+                "workload": _program(host),
                 "boot_s": self._time.real(host.boot_s) if self._up else 0.0,
                 "environment": {
-                    **host.environment,
+                    **self.variables,
+                    **host.user_data.environment,
                     "INSTANCE_ID": host.id,
                     "AVAILABILITY_ZONE": host.zone,
                     "NAME_SERVER": self.names.server,
@@ -349,6 +352,11 @@ class ControlPlane:
             return invoke(document, parameters, instance, self._hosts.ask)
         except TimeoutError:
             return Invocation("TimedOut", error="the instance did not answer", code=-1)
+
+
+def _program(host: Host) -> str:
+    """What of the sample workload it runs."""
+    return "worker" if host.user_data.program == "worker" else "web"
 
 
 def _first_capacity(template: Template) -> float:

@@ -7,6 +7,7 @@ import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from typing import Any
 
 from moto.moto_server.werkzeug_app import (
@@ -24,6 +25,9 @@ from chaosgrade.stage.refusals import ApiCall, answer, refused
 DESCRIPTION_PATH = "/_chaosgrade/stage"
 CALLS_PATH = "/_chaosgrade/calls"
 POOLS_PATH = "/_chaosgrade/pools"
+
+DATA_SERVICES = frozenset({"dynamodb", "s3", "sqs"})
+"""Services that keep what applications give them; nothing of the stage follows from it."""
 
 type StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 
@@ -50,8 +54,8 @@ class Endpoint:
 
     Args:
         port: 0 takes a free one.
-        lock: held during each call.
-        after_call: called, with the lock held, after each call.
+        lock: held during each call, except to `DATA_SERVICES`.
+        after_call: called, with the lock held, after each such call.
         description: what `GET /_chaosgrade/stage` answers.
         pools: the capacity that EC2 has left.
 
@@ -102,7 +106,9 @@ class Endpoint:
             nonlocal status, headers
             status, headers = line, fields
 
-        with self._lock:
+        # Whoever waits for messages must not make the whole stage wait.
+        alone = call.service not in DATA_SERVICES
+        with self._lock if alone else nullcontext():
             try:
                 body = b"".join(self._moto(environ, keep))
             except NotImplementedError:
@@ -112,7 +118,8 @@ class Endpoint:
                     call, "InternalFailure", f"the stage failed at {call.what}: {error!r}", start
                 )
             finally:
-                self._after_call()
+                if alone:
+                    self._after_call()
         if status[:3] in {"404", "500"} and b"<html" in body[:300].lower():
             # No such operation in moto: its web framework answers, not a service.
             return _fail(call, "NotImplemented", f"the stage does not play {call.what}", start)

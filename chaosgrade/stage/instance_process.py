@@ -9,11 +9,11 @@ from typing import NoReturn
 
 from chaosgrade import lifeline
 from chaosgrade.stage import event_loop
-from chaosgrade.stage.workload import web
+from chaosgrade.stage.workload import web, worker
 
 Serve = Callable[[str, int, Mapping[str, str], Callable[[], None]], Coroutine[object, object, None]]
 
-WORKLOADS: Mapping[str, Serve] = {"web": web.serve}
+WORKLOADS: Mapping[str, Serve] = {"web": web.serve, "worker": worker.serve}
 """What an instance can run, imported before the fork so that a start takes milliseconds."""
 
 _EFFECT_S = 1.0
@@ -52,6 +52,7 @@ def _live(
         os.setsid()
         lifeline.name_process(workload)
         _leave_behind(keep={2, told})
+        os.environ.update(environment)
         time.sleep(boot_s)
 
         def say() -> None:

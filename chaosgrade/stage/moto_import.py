@@ -17,7 +17,7 @@ from chaosgrade.stage.regions import REGIONS
 _UNUSED_BY_TEMPLATES = (
     "apigateway", "awslambda", "batch", "cloudwatch", "datapipeline", "dynamodb", "ecr", "ecs",
     "efs", "emr", "events", "iot", "kinesis", "kms", "redshift", "route53", "sagemaker",
-    "sqs", "stepfunctions",
+    "stepfunctions",
 )  # fmt: skip
 
 

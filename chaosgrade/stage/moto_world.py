@@ -22,7 +22,7 @@ from chaosgrade.stage.fault_injection import GROUP, SPOT_INSTANCE, Resource
 from chaosgrade.stage.mixed_instances import Mix
 from chaosgrade.stage.network_acls import Rule, Subnet
 from chaosgrade.stage.template import Template
-from chaosgrade.stage.user_data import exports
+from chaosgrade.stage.user_data import read as read_user_data
 from chaosgrade.stage.world import ACCOUNT, Hooks, Host
 
 _CROSS_ZONE = "load_balancing.cross_zone.enabled"
@@ -123,7 +123,7 @@ class MotoWorld:
             instance.instance_type,
             instance.lifecycle == SPOT,
             tags,
-            exports(_script(instance)),
+            read_user_data(_script(instance)),
         )
 
     def _boot_s(self, instance: str, text: str) -> float:

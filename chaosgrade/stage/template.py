@@ -42,6 +42,7 @@ SUPPORTED: Mapping[str, str] = {
     "AWS::IAM::Role": STORED,
     "AWS::RDS::DBInstance": REAL,
     "AWS::RDS::DBSubnetGroup": REAL,
+    "AWS::SQS::Queue": STORED,
 }
 """Resource types: "real" ones have consequences on the stage, "stored" ones can be described."""
 

@@ -8,6 +8,7 @@ from typing import NotRequired, TypedDict
 from chaosgrade.stage.capacity_pools import CapacityPools
 from chaosgrade.stage.interruptions import Interruption
 from chaosgrade.stage.ssm_documents import Invocation
+from chaosgrade.stage.user_data import UserData
 
 ACCOUNT = "123456789012"
 
@@ -27,8 +28,7 @@ class Host:
     instance_type: str = ""
     spot: bool = False
     tags: Mapping[str, str] = field(default_factory=dict)
-    environment: Mapping[str, str] = field(default_factory=dict)
-    """What its user data exports."""
+    user_data: UserData = field(default_factory=UserData)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ client's DNS cache) and Amazon Builders' Library, "Timeouts, retries, and backof
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,14 +105,19 @@ class Database:
         account = self._account
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S if self._guarded else None):
-                connection = await asyncpg.connect(
+                made = await asyncpg.connect(
                     host=await self._resolve(account.host), port=account.port, user=account.user,
                     password=account.password, database=account.name, ssl=False, timeout=None,
                 )  # fmt: skip
-                await connection.execute(self._schema)
         except (LookupError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise Unavailable(f"no connection to the database: {error or 'timeout'}") from error
-        return connection
+        try:
+            with self._limit(made):
+                await made.execute(self._schema)
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            made.terminate()
+            raise Unavailable(f"the database does not take the schema: {error}") from error
+        return made
 
     async def _execute(
         self,
@@ -119,12 +125,9 @@ class Database:
         statement: str,
         values: Sequence[object],
     ) -> list[Row]:
-        # Closed, not cancelled: asking a dead server to cancel would hang as well.
-        watch = asyncio.get_running_loop().call_later(_STATEMENT_TIMEOUT_S, connection.terminate)
-        if not self._guarded:
-            watch.cancel()
         try:
-            return list(await connection.fetch(statement, *values))
+            with self._limit(connection):
+                return list(await connection.fetch(statement, *values))
         except (asyncpg.InterfaceError, asyncpg.InternalClientError) as error:  # dead before
             connection.terminate()
             self._drop_idle()
@@ -136,6 +139,17 @@ class Database:
         except asyncpg.PostgresError as error:  # refused: nothing has changed
             connection.terminate()
             raise Unavailable(str(error)) from error
+
+    @contextmanager
+    def _limit(self, connection: asyncpg.Connection) -> Iterator[None]:
+        """Close it when a statement takes too long: asking a dead server to cancel would hang."""
+        if not self._guarded:
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        watch = loop.call_later(_STATEMENT_TIMEOUT_S, connection.terminate)
+        try:
+            yield
         finally:
             watch.cancel()
 

@@ -16,7 +16,8 @@ import json
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
-from chaosgrade.stage.workload.database import Account, BrokenOff, Database, Unavailable
+from chaosgrade.stage.workload import settings
+from chaosgrade.stage.workload.database import BrokenOff, Unavailable
 from chaosgrade.stage.workload.http_server import (
     Connection,
     Handler,
@@ -26,7 +27,7 @@ from chaosgrade.stage.workload.http_server import (
     response,
 )
 from chaosgrade.stage.workload.orders import Order, Orders, schema
-from chaosgrade.stage.workload.resolver import Resolver
+from chaosgrade.stage.workload.receipts import Outbox, Queue
 from chaosgrade.stage.workload.spot_notice import Metadata, wait_for_end
 
 _PLAIN = "Content-Type: text/plain"
@@ -45,11 +46,13 @@ class Shop:
 
     Args:
         orders: the shop's.
+        on_order: called with the number of each order that is committed.
         headers: of every answer.
     """
 
-    def __init__(self, orders: Orders, *headers: str) -> None:
+    def __init__(self, orders: Orders, on_order: Callable[[int], None], *headers: str) -> None:
         self._orders = orders
+        self._on_order = on_order
         self._headers = headers
 
     def routes(self) -> Routes:
@@ -75,6 +78,7 @@ class Shop:
     async def _place(self, request: Request) -> bytes:
         order = _order(request.body)
         number = await self._orders.place(order)
+        self._on_order(number)
         document = {"id": order.id, "number": number}
         return json_response(HTTPStatus.CREATED, document, *self._headers)
 
@@ -125,45 +129,16 @@ def _number(request: Request, name: str, default: int, low: int, high: int) -> i
     return number
 
 
-def open_shop(environment: Mapping[str, str], *headers: str) -> Shop:
-    """The shop with its database, as the environment tells it.
-
-    Args:
-        environment: NAME_SERVER; DATABASE_HOST, _PORT, _NAME, _USER, _PASSWORD; and what may be
-            left out: DATABASE_ADDRESS ("resolved" anew as the TTL says, or "cached"),
-            DATABASE_TIMEOUTS ("true" or "false"), WRITE_RETRY ("idempotent" or "blind").
-        headers: of every answer.
-    """
-    resolver = Resolver(
-        environment["NAME_SERVER"],
-        cache_forever=environment.get("DATABASE_ADDRESS") == "cached",
-    )
-
-    async def resolve(name: str) -> str:
-        return resolver.kept(name) or await asyncio.to_thread(resolver.resolve, name)
-
-    account = Account(
-        host=environment["DATABASE_HOST"],
-        port=int(environment["DATABASE_PORT"]),
-        name=environment["DATABASE_NAME"],
-        user=environment["DATABASE_USER"],
-        password=environment["DATABASE_PASSWORD"],
-    )
-    idempotent = environment.get("WRITE_RETRY") != "blind"
-    guarded = environment.get("DATABASE_TIMEOUTS") != "false"
-    database = Database(account, resolve, schema(unique=idempotent), guarded=guarded)
-    return Shop(Orders(database, idempotent=idempotent), *headers)
-
-
 async def serve(
     host: str, port: int, environment: Mapping[str, str], on_listening: Callable[[], None]
 ) -> None:
     """Serve until killed.
 
     Args:
-        environment: INSTANCE_ID and AVAILABILITY_ZONE; with DATABASE_HOST also what `open_shop`
-            reads; with NOTICE_POLL_S and DRAIN_S, in seconds, the interruption notice is heeded, as
-            AWS_EC2_METADATA_SERVICE_ENDPOINT tells it.
+        environment: INSTANCE_ID and AVAILABILITY_ZONE; with DATABASE_HOST it takes orders, see
+            `settings.database`, with WRITE_RETRY ("idempotent" or "blind"), and with RECEIPTS_QUEUE
+            they get receipts; with NOTICE_POLL_S and DRAIN_S, in seconds, it heeds the interruption
+            notice of the service at AWS_EC2_METADATA_SERVICE_ENDPOINT.
         on_listening: called once the port is open.
     """
     instance, zone = environment["INSTANCE_ID"], environment["AVAILABILITY_ZONE"]
@@ -173,19 +148,35 @@ async def serve(
         ("GET", "/"): json_response(HTTPStatus.OK, home, *own),
         ("GET", "/health"): _OK,
     }
+    outbox = Outbox(Queue(environment.get("RECEIPTS_QUEUE", "")))
     if "DATABASE_HOST" in environment:
-        routes |= open_shop(environment, *own).routes()
+        idempotent = environment.get("WRITE_RETRY") != "blind"
+        database = settings.database(environment, schema(unique=idempotent))
+        orders = Orders(database, idempotent=idempotent)
+        routes |= Shop(orders, outbox.add, *own).routes()
     server = await asyncio.get_running_loop().create_server(
         lambda: Connection(routes), host, port, backlog=512, reuse_port=True
     )
     on_listening()
-    if "NOTICE_POLL_S" in environment:
-        metadata = Metadata(environment["AWS_EC2_METADATA_SERVICE_ENDPOINT"], host)
-        await wait_for_end(
-            metadata,
-            poll_s=float(environment["NOTICE_POLL_S"]),
-            before_s=float(environment["DRAIN_S"]),
-        )
-        for check in ("/health", "/health/deep"):
-            routes["GET", check] = _LEAVING
-    await server.serve_forever()
+    async with asyncio.TaskGroup() as tasks:
+        if "RECEIPTS_QUEUE" in environment:
+            tasks.create_task(outbox.send_forever())
+        if "NOTICE_POLL_S" in environment:
+            tasks.create_task(_leave_in_time(host, environment, routes))
+        await server.serve_forever()
+
+
+async def _leave_in_time(
+    host: str,
+    environment: Mapping[str, str],
+    routes: dict[tuple[str, str], bytes | Handler],
+) -> None:
+    """Fail health checks when the end is near."""
+    metadata = Metadata(environment["AWS_EC2_METADATA_SERVICE_ENDPOINT"], host)
+    await wait_for_end(
+        metadata,
+        poll_s=float(environment["NOTICE_POLL_S"]),
+        before_s=float(environment["DRAIN_S"]),
+    )
+    for check in ("/health", "/health/deep"):
+        routes["GET", check] = _LEAVING
