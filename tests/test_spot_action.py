@@ -92,7 +92,9 @@ def experiments(stage: Stage) -> list[str]:
 
 
 def whole(stage: Stage) -> bool:
-    (group,) = stage.client("autoscaling").describe_auto_scaling_groups()["AutoScalingGroups"]
+    (group,) = stage.client("autoscaling").describe_auto_scaling_groups(
+        AutoScalingGroupNames=["web"]
+    )["AutoScalingGroups"]
     return [i["LifecycleState"] for i in group["Instances"]] == ["InService"] * 6
 
 

@@ -33,7 +33,9 @@ def test_the_aws_cli_reads_and_writes(stage: Stage) -> None:
     def aws(*words: str) -> Any:
         return json.loads(tool(stage, "aws", *words, "--output", "json") or "null")
 
-    (group,) = aws("autoscaling", "describe-auto-scaling-groups")["AutoScalingGroups"]
+    (group,) = aws(
+        "autoscaling", "describe-auto-scaling-groups", "--auto-scaling-group-names", "web"
+    )["AutoScalingGroups"]
     assert (group["AutoScalingGroupName"], group["DesiredCapacity"]) == ("web", 6)
     targets = aws(
         "elbv2", "describe-target-health", "--target-group-arn", group["TargetGroupARNs"][0]

@@ -138,7 +138,9 @@ def spots(stage: Stage) -> dict[str, dict[str, Any]]:
 
 def members(stage: Stage) -> dict[str, str]:
     """{instance: its lifecycle state} of the group."""
-    (group,) = stage.client("autoscaling").describe_auto_scaling_groups()["AutoScalingGroups"]
+    (group,) = stage.client("autoscaling").describe_auto_scaling_groups(
+        AutoScalingGroupNames=["web"]
+    )["AutoScalingGroups"]
     return {i["InstanceId"]: i["LifecycleState"] for i in group["Instances"]}
 
 

@@ -64,7 +64,10 @@ def fixed() -> Iterator[Stage]:
 
 
 def instances(stage: Stage) -> list[str]:
-    reservations = stage.client("ec2").describe_instances()["Reservations"]
+    """Of the web tier."""
+    reservations = stage.client("ec2").describe_instances(
+        Filters=[{"Name": "tag:Tier", "Values": ["web"]}]
+    )["Reservations"]
     return [
         instance["InstanceId"]
         for reservation in reservations

@@ -22,7 +22,9 @@ pytestmark = pytest.mark.stage
 
 
 def members(stage: Stage) -> dict[str, dict[str, Any]]:
-    (group,) = stage.client("autoscaling").describe_auto_scaling_groups()["AutoScalingGroups"]
+    (group,) = stage.client("autoscaling").describe_auto_scaling_groups(
+        AutoScalingGroupNames=["web"]
+    )["AutoScalingGroups"]
     return {instance["InstanceId"]: instance for instance in group["Instances"]}
 
 
