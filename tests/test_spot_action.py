@@ -139,7 +139,7 @@ def test_a_dead_run_is_recovered_from_its_journal(stage: Stage, journal: Journal
     ("limits", "words"),
     [
         ({"ec2:instance": Limit(count=1)}, "2 ec2:instance would be touched"),
-        ({"ec2:instance": Limit(share=0.2)}, "2 of 6 ec2:instance"),
+        ({"ec2:instance": Limit(share=0.2)}, "2 of 8 ec2:instance"),
     ],
 )
 def test_the_guard_counts_interrupted_instances(

@@ -72,9 +72,12 @@ def stage() -> Iterator[Stage]:
 
 
 def instances(stage: Stage) -> list[tuple[str, str, str]]:
-    """(id, zone, address) of what runs."""
+    """(id, zone, address) of the web tier, as far as it runs."""
     reservations = stage.client("ec2").describe_instances(
-        Filters=[{"Name": "instance-state-name", "Values": ["running"]}]
+        Filters=[
+            {"Name": "instance-state-name", "Values": ["running"]},
+            {"Name": "tag:Tier", "Values": ["web"]},
+        ]
     )["Reservations"]
     return [
         (i["InstanceId"], i["Placement"]["AvailabilityZone"], i["PrivateIpAddress"])

@@ -219,6 +219,37 @@ def test_a_lost_reply_is_found_out_or_leads_to_a_second_order(stage: Stage) -> N
     between.close()
 
 
+def receipts(stage: Stage) -> set[str]:
+    """Ids of the orders that have one."""
+    with psycopg.connect(
+        host=primary(stage), user="shop", password=_PASSWORD, dbname="shop"
+    ) as connection:
+        rows = connection.execute("SELECT id FROM orders JOIN receipts USING (number)").fetchall()
+    return {id_ for (id_,) in rows}
+
+
+def test_orders_get_their_receipts_even_if_every_worker_dies(stage: Stage) -> None:
+    """The queue keeps them until the group has launched another worker."""
+    assert place(shop(stage), "receipt-1").status == 201
+    eventually(lambda: "receipt-1" in receipts(stage))
+    ec2 = stage.client("ec2")
+    workers = [
+        instance["InstanceId"]
+        for reservation in ec2.describe_instances(
+            Filters=[
+                {"Name": "tag:Tier", "Values": ["worker"]},
+                {"Name": "instance-state-name", "Values": ["running"]},
+            ]
+        )["Reservations"]
+        for instance in reservation["Instances"]
+    ]
+    assert len(workers) == 2
+    ec2.terminate_instances(InstanceIds=workers)
+    ids = {f"receipt-{n}" for n in range(2, 20)}
+    assert {place(shop(stage), id_).status for id_ in ids} == {201}
+    eventually(lambda: ids <= receipts(stage))
+
+
 def test_a_failover_is_survived_by_who_asks_for_the_address_and_drops_what_is_dead(
     stage: Stage,
 ) -> None:

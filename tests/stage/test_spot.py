@@ -126,10 +126,16 @@ def stage() -> Iterator[Stage]:
 
 
 def instances(stage: Stage) -> dict[str, dict[str, Any]]:
-    """Running instances by id."""
+    """Running instances by id, without the worker tier."""
     running = [{"Name": "instance-state-name", "Values": ["running"]}]
     reservations = stage.client("ec2").describe_instances(Filters=running)["Reservations"]
-    return {i["InstanceId"]: i for r in reservations for i in r["Instances"]}
+    worker = {"Key": "Tier", "Value": "worker"}
+    return {
+        i["InstanceId"]: i
+        for r in reservations
+        for i in r["Instances"]
+        if worker not in i.get("Tags", [])
+    }
 
 
 def spots(stage: Stage) -> dict[str, dict[str, Any]]:

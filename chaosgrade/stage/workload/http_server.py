@@ -72,9 +72,10 @@ class Connection(asyncio.Protocol):
     def _go_on(self) -> None:
         while self._answering is None and not self._transport.is_closing():
             head, end, rest = self._buffer.partition(b"\r\n\r\n")
+            if len(head) > _MAX_HEAD:
+                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+                break
             if not end:
-                if len(head) > _MAX_HEAD:
-                    self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
                 break
             length = _body_length(head)
             if isinstance(length, HTTPStatus):
