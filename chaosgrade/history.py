@@ -51,7 +51,7 @@ class Write(NamedTuple):
 
 
 class Database(NamedTuple):
-    """A DB instance or cluster from `at` on; `address` is its endpoint's, None without one."""
+    """A DB instance from `at` on; `address` is its endpoint's, None without one."""
 
     at: float
     status: str

@@ -19,12 +19,15 @@ from chaosgrade.history import History, Request, Write
 from chaosgrade.outages import Baseline, Outage, find_outages
 
 _SLOW_PERCENTILE = 90
+_AFTER_A_FAULT = ("time_to_write_again", "time_to_fail_over")
 # From the load balancer: it got no answer either.
 _NOBODY_ANSWERED = ("http_502", "http_504")
 
 
 def figure_of_writes(history: History, name: str) -> Figure:
     """One figure of one trial; `name` is a key of `FIGURES`."""
+    if history.fault_at is None and (name in _AFTER_A_FAULT or not history.writes):
+        return Figure(None, reason="no fault was injected")
     if not history.writes and name != "time_to_fail_over":
         return Figure(None, reason="no orders were written")
     return FIGURES[name](history)
@@ -137,8 +140,8 @@ def _failed_write_latency(history: History) -> Figure:
 
 
 def _time_to_write_again(history: History) -> Figure:
-    if history.fault_at is None or history.over_at is None:
-        return Figure(None, reason="no fault was injected and ended")
+    if history.over_at is None:
+        return Figure(None, reason="the fault was not over when the run ended")
     if not history.baseline_writes():
         return Figure(None, reason="no write was over before the fault: there is no baseline")
     end = history.writes[-1].at
@@ -159,9 +162,7 @@ def _time_to_write_again(history: History) -> Figure:
 
 
 def _time_to_fail_over(history: History) -> Figure:
-    fault_at = history.fault_at
-    if fault_at is None:
-        return Figure(None, reason="no fault was injected")
+    fault_at = history.fault_at or 0.0
     before = [seen for seen in history.databases if seen.at <= fault_at and seen.address]
     if not before:
         return Figure(None, reason="no address of the database was recorded before the fault")

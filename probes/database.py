@@ -1,28 +1,29 @@
-"""What Amazon RDS says of a database, and where its endpoint leads."""
+"""What Amazon RDS says of a DB instance, and where its endpoint leads."""
 
 import socket
 from typing import Any
 
 from chaoslib.types import Configuration, Secrets
 
-from chaosgrade.aws import Aws, Call, ResourceGone
+from chaosgrade.aws import Aws, ResourceGone
+from chaosgrade.changes.database import described_instance
 from chaosgrade.errors import TargetNotFound
 from chaosgrade.probes.poll import Poll
 from chaosgrade.session import Session, activity
 
 __all__ = ["database_status"]
 
-READS: tuple[str, ...] = ("rds:DescribeDBClusters", "rds:DescribeDBInstances")
+READS: tuple[str, ...] = ("rds:DescribeDBInstances",)
 """IAM actions that this probe and its observer need."""
 
 
 def database_status(
     identifier: str, configuration: Configuration = None, secrets: Secrets = None
 ) -> str:
-    """Status of a DB instance or of a DB cluster, such as "available".
+    """Status of a DB instance, such as "available".
 
     Arguments:
-        identifier: of the DB instance or DB cluster.
+        identifier: of the DB instance.
 
     Example:
         ```yaml
@@ -36,7 +37,7 @@ def database_status(
           arguments: {identifier: shop}
         ```
 
-    Source: Amazon RDS API Reference, DescribeDBInstances and DescribeDBClusters.
+    Source: Amazon RDS API Reference, DescribeDBInstances.
     """
     with activity(configuration) as session:
         return str(_read(session.aws, identifier)["status"])
@@ -47,7 +48,7 @@ def observe(session: Session, *, identifier: str) -> Poll:
 
     Args:
         session: the run.
-        identifier: of a DB instance or DB cluster.
+        identifier: of a DB instance.
     """
     name_server = session.aws.environment.name_server
 
@@ -72,40 +73,16 @@ def _address(name: str, name_server: str | None) -> str | None:
 
 
 def _read(aws: Aws, identifier: str) -> dict[str, Any]:
-    """Identifier, status, zone and endpoint; of a cluster the zone of its writer."""
+    """Identifier, status, zone and endpoint."""
     try:
-        instances = _instances(aws, identifier)
-    except ResourceGone:
-        return _read_cluster(aws, identifier)
-    return {
-        "identifier": identifier,
-        "status": instances[0]["DBInstanceStatus"],
-        "zone": instances[0].get("AvailabilityZone", ""),
-        "endpoint": instances[0].get("Endpoint", {}).get("Address", ""),
-    }
-
-
-def _read_cluster(aws: Aws, identifier: str) -> dict[str, Any]:
-    call = Call("rds", "DescribeDBClusters", {"DBClusterIdentifier": identifier})
-    try:
-        cluster = aws.send(call)["DBClusters"][0]
+        instance = described_instance(aws, identifier)
     except ResourceGone:
         raise TargetNotFound(
-            f"there is no DB instance or cluster {identifier}; check the name and the Region"
+            f"there is no DB instance {identifier}; check the name and the Region"
         ) from None
-    writers = [
-        m["DBInstanceIdentifier"] for m in cluster["DBClusterMembers"] if m["IsClusterWriter"]
-    ]
-    zone = _instances(aws, writers[0])[0].get("AvailabilityZone", "") if writers else ""
     return {
         "identifier": identifier,
-        "status": cluster["Status"],
-        "zone": zone,
-        "endpoint": cluster.get("Endpoint", ""),
+        "status": instance["DBInstanceStatus"],
+        "zone": instance.get("AvailabilityZone", ""),
+        "endpoint": instance.get("Endpoint", {}).get("Address", ""),
     }
-
-
-def _instances(aws: Aws, identifier: str) -> list[dict[str, Any]]:
-    call = Call("rds", "DescribeDBInstances", {"DBInstanceIdentifier": identifier})
-    found: list[dict[str, Any]] = aws.send(call)["DBInstances"]
-    return found

@@ -16,7 +16,7 @@ from chaoslib.exceptions import ActivityFailed
 
 from chaosgrade import session
 from chaosgrade.actions.databases import black_hole_database, fail_over_database
-from chaosgrade.aws import Aws, Call, ResourceGone
+from chaosgrade.aws import Aws, ResourceGone
 from chaosgrade.changes import census, registry
 from chaosgrade.changes.database import ClusterFailover, InstanceFailover
 from chaosgrade.changes.engine import Engine, Planner
@@ -26,7 +26,6 @@ from chaosgrade.changes.model import Effect, address
 from chaosgrade.clock import Clock
 from chaosgrade.experiment import shipped
 from chaosgrade.policies.safety import Limit, load_safety
-from chaosgrade.probes import database
 from chaosgrade.stage.workload.resolver import Resolver
 from tests.canned_aws import CannedAws
 from tests.commands import run
@@ -208,13 +207,6 @@ def test_only_databases_with_the_opt_in_tag_are_counted() -> None:
     assert census.population(canned(clusters=[CLUSTER]), "rds:db-cluster", [], None) == {
         "books": None
     }
-
-
-def test_the_zone_of_a_cluster_is_its_writers() -> None:
-    """Of a cluster between writers it is not known."""
-    aws = canned(INSTANCE, clusters=[CLUSTER])
-    assert database._read_cluster(aws, "books")["zone"] == "us-east-1b"
-    assert aws.sent[-1] == Call("rds", "DescribeDBInstances", {"DBInstanceIdentifier": "books-2"})
 
 
 # On the stage

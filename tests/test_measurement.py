@@ -9,6 +9,7 @@ from chaosgrade.evidence import Record
 from chaosgrade.measurement import METRICS, Measurement, measure
 from chaosgrade.outages import Baseline
 from chaosgrade.timeline import timeline
+from chaosgrade.write_figures import FIGURES
 from tests.synthetic import (
     CUSTOMERS,
     FAULT,
@@ -180,7 +181,8 @@ def test_without_a_fault_nothing_after_it_is_measured() -> None:
 
 def test_missing_data_never_gives_a_value() -> None:
     """No traffic, no baseline, a worker that died in mid-window: None with a reason, for each."""
-    traffic = [m for m in METRICS if m not in ("time_to_detect", "time_to_replace")]
+    others = ("time_to_detect", "time_to_replace", *FIGURES)
+    traffic = [m for m in METRICS if m not in others]
     bare = [r for r in records(health=()) if r.kind != "traffic"]
     for name, figure in measure(bare, METRICS).items():
         assert figure.value is None, name
