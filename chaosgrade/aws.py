@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
@@ -113,6 +113,12 @@ class Environment:
     name_server: str | None = None
     template: str | None = None
     parameters: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """What tells two places apart. Not the name server: its port is another on every stage."""
+        document = {**asdict(self), "parameters": dict(self.parameters)}
+        del document["name_server"]
+        return document
 
 
 class Aws:

@@ -10,7 +10,7 @@ import random
 import re
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -136,7 +136,7 @@ class GradedRun:
             window_s=extension.window_s,
             trial=self.place.trial,
             seed=self.place.seed,
-            environment={**asdict(environment), "parameters": dict(environment.parameters)},
+            environment=environment.to_json(),
         )
         profile = load_safety()[environment.kind]
         traffic = RecentTraffic(self._clock)

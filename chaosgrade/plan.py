@@ -86,10 +86,7 @@ class Plan:
     def to_json(self) -> dict[str, Any]:
         """The plan as one JSON object."""
         return {
-            "environment": {
-                **asdict(self.environment),
-                "parameters": dict(self.environment.parameters),
-            },
+            "environment": self.environment.to_json(),
             "seed": self.seed,
             "changes": [asdict(change) for change in self.changes],
             "irreversible": [c.summary for c in self.changes if not c.reversible],

@@ -9,7 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
@@ -19,7 +19,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from chaosgrade.aws import PARALLELISM, Aws, Call, ResourceGone
+from chaosgrade.aws import PARALLELISM, Aws, Call, Environment, ResourceGone
 from chaosgrade.errors import AwsError, UsageError
 from chaosgrade.session import aws_of, connect
 
@@ -439,3 +439,13 @@ def test_a_service_that_is_unknown_is_named(small: SmallAws) -> None:
     with pytest.raises(UsageError, match="'ec3'"):
         next(aws.pages(Call("ec3", "List"), "Items"))
     assert small.requests == []
+
+
+def test_two_stages_of_one_template_are_one_place() -> None:
+    """However often one is started, a report names it once."""
+    here = Environment(
+        "stage", "1", "us-east-1", 20.0, "loopback", "127.0.0.1:53", "web", {"a": "b"}
+    )
+    there = replace(here, name_server="127.0.0.1:54")
+    assert here.to_json() == there.to_json()
+    assert replace(here, parameters={}).to_json() != here.to_json()

@@ -346,6 +346,30 @@ def test_a_stale_transaction_is_counted_as_it_was(seconds: list[float]) -> None:
         rule.admit(first)
 
 
+def test_the_tag_is_asked_again_of_what_has_not_left_yet(seconds: list[float]) -> None:
+    """What this transaction has terminated itself is listed no more, which is no lack of a tag."""
+    running = dict(ZONES)
+
+    def listed(parameters: Any) -> Any:
+        return reservations(
+            *(instance(id_, zone, chaosgrade="allowed") for id_, zone in running.items())
+        )
+
+    rule = guard(account(DescribeInstances=listed), opt_in=("chaosgrade", "allowed"))
+    batch = [Change(TerminateInstance(id_, ZONES[id_])) for id_ in ("i-1", "i-2", "i-3")]
+    rule.check(batch)
+    rule.admit(batch[0])
+    del running["i-1"]
+    seconds[0] += 6.0
+    rule.admit(batch[1])
+    del running["i-2"], running["i-3"]  # the last by somebody else
+    seconds[0] += 6.0
+    with pytest.raises(Refused, match="i-3 does not carry the opt-in tag"):
+        rule.admit(batch[2])
+    with pytest.raises(Refused, match="i-1 and 2 more does not carry"):
+        rule.check(batch)
+
+
 def test_nothing_is_admitted_unchecked() -> None:
     """Not even the first call of all."""
     with pytest.raises(Refused, match="the limit is 0"):

@@ -46,6 +46,8 @@ class Guard:
         self._lock = threading.Lock()
         self._surveyed: tuple[tuple[Change, ...], float] = (), -math.inf
         """What was checked, and when the state was read against which it was."""
+        self._admitted: set[int] = set()
+        """Which of these may have left, by `id`: what was terminated is in no population."""
 
     def check_lease(self, lease_s: float) -> None:
         """Let changes stay for so long, or raise.
@@ -95,6 +97,7 @@ class Guard:
             return
         self.check_place()
         with self._lock:
+            self._admitted.clear()
             self._survey(tuple(changes))
 
     def admit(self, change: Change) -> None:
@@ -118,6 +121,7 @@ class Guard:
                 self._survey(self._batch)
             finally:
                 self._lock.release()
+        self._admitted.add(id(change))
 
     def _age_s(self, change: Change) -> float:
         """How old the state is against which a change was checked; infinite when it never was."""
@@ -152,7 +156,9 @@ class Guard:
             population = self._population(kind, of_kind)
             if population is None:
                 continue
-            self._check_opt_in([r for r in new if r.kind == kind], population)
+            self._check_opt_in(
+                (c.subject.resource for c in batch if id(c) not in self._admitted), kind, population
+            )
             self._check_share(kind, of_kind, population)
             self._check_zones(kind, zones, population)
         limit = self._profile.zones_at_once
@@ -190,8 +196,10 @@ class Guard:
             raise Refused(f"{kind} cannot be counted, so touching it is refused here")
         return census.population(self._aws, kind, ids, self._profile.opt_in)
 
-    def _check_opt_in(self, new: Iterable[Resource], population: census.Population) -> None:
-        missing = sorted(resource.id for resource in new if resource.id not in population)
+    def _check_opt_in(
+        self, new: Iterable[Resource], kind: str, population: census.Population
+    ) -> None:
+        missing = sorted({r.id for r in new if r.kind == kind and r.id not in population})
         if missing and self._profile.opt_in:
             key, value = self._profile.opt_in
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
