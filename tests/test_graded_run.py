@@ -123,7 +123,8 @@ def test_what_fails_because_it_was_interrupted_is_no_problem(run: GradedRun) -> 
     with pytest.raises(InterruptExecution, match="SIGTERM"):
         interrupted()
     run.finish("aborted")
-    assert [r.kind for r in evidence.read(run.evidence.path)] == ["run.start", "run.end"]
+    kinds = [record.kind for record in evidence.read(run.evidence.path)]
+    assert kinds == ["run.start", "undo.start", "run.end"]
 
 
 def test_a_run_that_is_told_to_stop_while_it_opens_is_opened_and_undone(

@@ -17,13 +17,12 @@ _BACKOFF_BASE_S, _BACKOFF_CAP_S = 0.05, 0.5
 _READ_TRIES = 2
 
 _TABLE = """
-    SELECT pg_advisory_lock(8080);
+    SELECT pg_advisory_xact_lock(8080);
     CREATE TABLE IF NOT EXISTS orders (
         number bigserial PRIMARY KEY, id text NOT NULL, customer text NOT NULL,
         product text NOT NULL, placed timestamptz NOT NULL DEFAULT now()
     );
     {index};
-    SELECT pg_advisory_unlock(8080);
 """
 _INSERT = "INSERT INTO orders (id, customer, product) VALUES ($1, $2, $3)"
 # A conflict writes as well: its commit waits, like the first one, until the standby has the row.

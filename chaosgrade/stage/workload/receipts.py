@@ -17,6 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from chaosgrade.stage.workload.database import BrokenOff, Database, Unavailable
 
 TABLE = """
+    SELECT pg_advisory_xact_lock(8080);
     CREATE TABLE IF NOT EXISTS receipts (
         number bigint PRIMARY KEY, written timestamptz NOT NULL DEFAULT now()
     )
