@@ -473,31 +473,38 @@ def chaosgrade(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[st
     )
 
 
+@pytest.fixture(scope="module")
+def fast_stage() -> Iterator[str]:
+    """The endpoint of one stage for all experiments, one after the other."""
+    with running_stage("--time-scale", "100") as stage:
+        yield stage.document["endpoint"]
+
+
 @pytest.mark.stage
 @pytest.mark.parametrize("name", list(shipped()))
-def test_the_policy_is_what_a_run_calls_on_the_wire(tmp_path: Path, name: str) -> None:
+def test_the_policy_is_what_a_run_calls_on_the_wire(
+    tmp_path: Path, fast_stage: str, name: str
+) -> None:
     """No less and no more; neither plan nor policy nor runbook makes a write call."""
     document = yaml.safe_load(shipped()[name].read_text())
     document["extensions"][0]["window"] = "100s"
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(document))
-    with running_stage("--time-scale", "100") as stage:
-        url = stage.document["endpoint"]
-        where = ("--stage", url, "--seed", "1")
-        before = calls_of(url)
-        for command in ("plan", "runbook"):
-            assert chaosgrade(tmp_path, command, "mine.yaml", *where).returncode == 0
-        printed = chaosgrade(tmp_path, "iam-policy", "mine.yaml", *where)
-        assert (printed.returncode, printed.stderr) == (0, "")
-        planned = calls_of(url)
-        looked = made(before, planned)
-        assert looked
-        assert all(only_reads(action) for action in looked)
-        # Whatever its verdict: the window is too short for one.
-        score = json.loads(chaosgrade(tmp_path, "run", "mine.yaml", *where, "--json").stdout)
-        assert (score["statuses"], score["undone"]) == ({"completed": 1}, True)
-        records = read(tmp_path / score["folder"] / "evidence.jsonl")
-        assert {r["proven"] for r in records if r.kind == "change.effect"} == {True}
-        on_the_wire = made(planned, calls_of(url))
+    where = ("--stage", fast_stage, "--seed", "1")
+    before = calls_of(fast_stage)
+    for command in ("plan", "runbook"):
+        assert chaosgrade(tmp_path, command, "mine.yaml", *where).returncode == 0
+    printed = chaosgrade(tmp_path, "iam-policy", "mine.yaml", *where)
+    assert (printed.returncode, printed.stderr) == (0, "")
+    planned = calls_of(fast_stage)
+    looked = made(before, planned)
+    assert looked
+    assert all(only_reads(action) for action in looked)
+    # Whatever its verdict: the window is too short for one.
+    score = json.loads(chaosgrade(tmp_path, "run", "mine.yaml", *where, "--json").stdout)
+    assert (score["statuses"], score["undone"]) == ({"completed": 1}, True)
+    records = read(tmp_path / score["folder"] / "evidence.jsonl")
+    assert {r["proven"] for r in records if r.kind == "change.effect"} == {True}
+    on_the_wire = made(planned, calls_of(fast_stage))
     assert actions_of(json.loads(printed.stdout)) - WITHOUT_CALL == on_the_wire
 
 
