@@ -13,8 +13,9 @@ from typing import Any, NoReturn
 
 from chaosgrade import lifeline
 from chaosgrade.errors import ChaosgradeError, UsageError
-from chaosgrade.stage import template
+from chaosgrade.stage import fabric, template
 from chaosgrade.stage.control_plane import ControlPlane
+from chaosgrade.stage.fabric import AUTO, NAMES
 from chaosgrade.stage.moto_import import import_moto
 from chaosgrade.stage.timing import READY_TIMEOUT_S, TICK_S
 from chaosgrade.stage.world import ACCOUNT
@@ -33,6 +34,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--template", default="three-tier")
     parser.add_argument("--parameter", action="append", default=[])
     parser.add_argument("--time-scale", type=float, default=20.0)
+    parser.add_argument("--fabric", default=AUTO)
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(argv)
@@ -42,6 +44,8 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
         )
     if not 0 <= options.port <= 65535:
         raise UsageError(f"--port must be from 0 to 65535, got {options.port}")
+    if options.fabric not in NAMES:
+        raise UsageError(f"--fabric must be one of {', '.join(NAMES)}, got {options.fabric!r}")
     return options
 
 
@@ -71,7 +75,7 @@ def run(argv: list[str], told: Told) -> None:
     options = _arguments(argv)
     chosen = template.load(options.template, options.parameter, REGION)
     # Here, not in the other thread: to the kernel, this one is what its children die with.
-    plane = ControlPlane(chosen, REGION, options.time_scale)
+    plane = ControlPlane(chosen, REGION, options.time_scale, fabric.choose(options.fabric))
     try:
         playing = ThreadPoolExecutor(1, "stage").submit(_play, plane, chosen, options)
         while not told.to_end and not playing.done():
@@ -99,7 +103,9 @@ def _come_up(
 
     plane.build()
     document: dict[str, Any] = {}
-    endpoint = Endpoint(options.port, plane.lock, plane.follow, lambda: document, plane.pools)
+    endpoint = Endpoint(
+        options.port, plane.listen_within, plane.lock, plane.follow, lambda: document, plane.pools
+    )
     variables = {
         "AWS_ENDPOINT_URL": endpoint.url,
         "AWS_ACCESS_KEY_ID": "stage",
@@ -107,7 +113,7 @@ def _come_up(
         "AWS_DEFAULT_REGION": REGION,
         "AWS_REGION": REGION,
     }
-    plane.variables = variables
+    plane.variables = {**variables, "AWS_ENDPOINT_URL": endpoint.url_within}
     document.update(
         endpoint=endpoint.url,
         env=variables,
@@ -115,7 +121,7 @@ def _come_up(
         dns="",  # known once it listens
         databases={database.id: database.endpoint for database in plane.databases.all()},
         metadata=plane.metadata_url,
-        fabric="loopback",
+        fabric=plane.fabric.name,
         time_scale=options.time_scale,
         template=chosen.name,
         parameters=dict(chosen.parameters),

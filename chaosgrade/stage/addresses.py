@@ -4,6 +4,7 @@ import itertools
 import os
 import random
 import socket
+from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network
 
 from chaosgrade.errors import UsageError
@@ -15,16 +16,29 @@ _SUBNET_BITS = 21
 _FIRST_HOST = 10
 
 
+def outside(host: str) -> str:
+    """The address at which customers find what has `host` on the stage's network."""
+    return f"127.{host.partition('.')[2]}"
+
+
 class Addresses:
-    """Claims a random block 127.R.0.0/16 and gives out its addresses, by subnet.
+    """Claims a random block 127.R.0.0/16 and gives out addresses, by subnet.
+
+    What is on the stage's network has the same numbers, but for the first on some fabrics.
 
     The claim is a bound socket: the kernel frees it however the stage ends.
+
+    Args:
+        network: the first number of addresses on the stage's network.
+        on_subnet: told of a subnet's id and network before an address in it is given out.
 
     Raises:
         UsageError: every block is taken.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, network: int, on_subnet: Callable[[str, IPv4Network], None]) -> None:
+        self._network = network
+        self._on_subnet = on_subnet
         blocks = list(range(_FIRST_BLOCK, _LAST_BLOCK + 1))
         random.Random(os.urandom(8)).shuffle(blocks)
         for block in blocks:
@@ -41,10 +55,12 @@ class Addresses:
             raise UsageError("no loopback block is free: too many stages run on this machine")
         self.services = f"127.{block}.0.2"
         """Of what is in no subnet: the stage's own services, in the first network."""
-        _, *free = IPv4Network(f"127.{block}.0.0/16").subnets(new_prefix=_SUBNET_BITS)
+        self.services_within = self._within(self.services)
+        """The same on the stage's network."""
+        _, *free = IPv4Network(f"{network}.{block}.0.0/16").subnets(new_prefix=_SUBNET_BITS)
         self._free = iter(free)
         self._given: dict[str, itertools.count[int]] = {}
-        self.metadata = f"127.{block}.0.254"
+        self.metadata = self._within(f"127.{block}.0.254")
         """Of the instance metadata service."""
         self.networks: dict[str, IPv4Network] = {}
         """{subnet id: its network on the stage}, of subnets that have had an address."""
@@ -60,9 +76,13 @@ class Addresses:
             if network is None:
                 raise UsageError("the stage has networks for 31 subnets, the template uses more")
             self.networks[subnet] = network
+            self._on_subnet(subnet, network)
             self._given[subnet] = itertools.count()
         network = self.networks[subnet]
         room = network.num_addresses - _FIRST_HOST - 1
         # Addresses come round again when their first holders have long been gone.
         number = _FIRST_HOST + next(self._given[subnet]) % room
         return str(IPv4Address(int(network.network_address) + number))
+
+    def _within(self, host: str) -> str:
+        return f"{self._network}.{host.partition('.')[2]}"

@@ -1,7 +1,8 @@
 """The load balancers of the stage: `python -m chaosgrade.stage.balancer`.
 
-A process of its own, so that neither the control plane nor the load generator delays requests.
-Orders come as JSON lines on standard input, each the whole wanted state in AWS seconds:
+A process of its own, so that neither the control plane nor the load generator delays requests; its
+arguments are those of its fabric, see `fabric.of`. Orders come as JSON lines on standard input, each
+the whole wanted state in AWS seconds:
 
     {"op": "configure", "time_scale",
      "balancers": [{"name", "port", "protocol", "target_group", "cross_zone",
@@ -24,12 +25,14 @@ import asyncio
 import gc
 import os
 import signal
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from chaosgrade import lifeline
-from chaosgrade.stage import event_loop
+from chaosgrade.stage import event_loop, fabric
+from chaosgrade.stage.fabric import Fabric
 from chaosgrade.stage.lines import Events, LineBuffer, Stdin
 from chaosgrade.stage.links import Links
 from chaosgrade.stage.proxy import Connection, Downstream
@@ -58,10 +61,17 @@ class _Door:
 
 
 class Balancer:
-    """All listeners and target groups of a stage."""
+    """All listeners and target groups of a stage.
 
-    def __init__(self, events: Events) -> None:
+    Args:
+        fabric: what its nodes are on.
+        events: where events go.
+    """
+
+    def __init__(self, fabric: Fabric, events: Events) -> None:
+        self._fabric = fabric
         self._events = events
+        self._joined: set[str] = set()
         self._groups: dict[tuple[str, str], TargetGroup] = {}
         """As a node sees them: by ARN and the node's address."""
         self._links = Links()
@@ -79,6 +89,9 @@ class Balancer:
         }
         for key in self._groups.keys() - groups.keys():
             self._groups.pop(key).close()
+        for host in {host for _, host in groups} - self._joined:
+            self._fabric.join_too(host)
+            self._joined.add(host)
         for key, fields in groups.items():
             if key not in self._groups:
                 self._groups[key] = TargetGroup(*key, self._events)
@@ -115,7 +128,7 @@ class Balancer:
             door = _Door(route)
             try:
                 door.server = await asyncio.get_running_loop().create_server(
-                    lambda: self._enter(address, door), host, port, backlog=1024
+                    lambda: self._enter(address, door), sock=self._fabric.listen(host, port)
                 )
             except OSError as error:
                 self._events.emit("error", name=route.name, detail=error.strerror or str(error))
@@ -145,10 +158,10 @@ def _close(door: _Door) -> None:
         client.abort()
 
 
-async def serve() -> None:
+async def serve(fabric: Fabric) -> None:
     """Take orders until the end of standard input."""
     events = Events()
-    balancer = Balancer(events)
+    balancer = Balancer(fabric, events)
     orders = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(orders), Stdin()
@@ -170,7 +183,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the end of standard input is the word to leave
     gc.freeze()  # the collector need not look at what is imported
-    event_loop.run(serve())
+    event_loop.run(serve(fabric.of(sys.argv[1:])))
 
 
 if __name__ == "__main__":

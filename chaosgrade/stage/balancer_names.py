@@ -35,12 +35,18 @@ class BalancerNames:
         self._differs_since: dict[_Node, float] = {}
         self._left: set[_Node] = set()
 
-    def records(self, balancers: Iterable[Mapping[str, Any]], now: float) -> Records:
+    def records(
+        self,
+        balancers: Iterable[Mapping[str, Any]],
+        now: float,
+        outside: Callable[[str], str] = str,
+    ) -> Records:
         """What each name leads to.
 
         Args:
             balancers: their listeners; one with several serves if any of them does.
             now: AWS seconds.
+            outside: gives the address at which customers find a node.
         """
         serving: dict[_Node, bool] = {}
         for balancer in balancers:
@@ -63,7 +69,7 @@ class BalancerNames:
         return {
             name: {
                 "addresses": [
-                    node.host
+                    outside(node.host)
                     for node in nodes
                     if node not in self._left or self._left >= set(nodes)
                 ],

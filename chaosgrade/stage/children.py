@@ -7,13 +7,21 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, Protocol
 
 from chaosgrade.stage.timing import EXIT_TIMEOUT_S
 
 _REPLY_TIMEOUT_S = 5.0
+
+type OnEvent = Callable[[Mapping[str, Any]], None]
+
+
+class Start(Protocol):
+    """Starts `python -m MODULE` on a stage's fabric."""
+
+    def __call__(self, module: str, on_event: OnEvent) -> "Child": ...
 
 
 class Child:
@@ -22,15 +30,24 @@ class Child:
     Args:
         module: what to run.
         on_event: called with each event, on a thread of its own.
+        arguments: after the module.
+        descriptors: that it inherits.
     """
 
-    def __init__(self, module: str, on_event: Callable[[Mapping[str, Any]], None]) -> None:
+    def __init__(
+        self,
+        module: str,
+        on_event: OnEvent,
+        arguments: Sequence[str] = (),
+        descriptors: Sequence[int] = (),
+    ) -> None:
         self._on_event = on_event
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module],
+            [sys.executable, "-m", module, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
+            pass_fds=tuple(descriptors),
         )
         self._write_lock = threading.Lock()
         self._ids = itertools.count()

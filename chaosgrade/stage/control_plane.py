@@ -8,27 +8,31 @@ as well: a call sees a world that does not change under it.
 import math
 import os
 import random
+import socket
 import sys
 import time
 from collections.abc import Mapping
+from ipaddress import IPv4Network
 from threading import RLock
 from typing import TYPE_CHECKING
 
 from chaosgrade.errors import UsageError
 from chaosgrade.stage import network_acls
-from chaosgrade.stage.addresses import Addresses
+from chaosgrade.stage.addresses import Addresses, outside
 from chaosgrade.stage.autoscaling import IN_SERVICE
 from chaosgrade.stage.balancer_names import BalancerNames
 from chaosgrade.stage.balancing import Balancing
 from chaosgrade.stage.capacity_pools import CapacityPools
-from chaosgrade.stage.children import Child
+from chaosgrade.stage.children import Child, OnEvent
 from chaosgrade.stage.database_reconciler import DatabaseReconciler
+from chaosgrade.stage.fabric import Fabric
 from chaosgrade.stage.fault_injection import FaultInjection
 from chaosgrade.stage.group_reconciler import GroupReconciler
 from chaosgrade.stage.instance_metadata import ENDPOINT_VARIABLE, Instance, InstanceMetadata
 from chaosgrade.stage.interruptions import Interruptions
 from chaosgrade.stage.links import Links
 from chaosgrade.stage.name_service import NameService
+from chaosgrade.stage.network_service import NetworkService
 from chaosgrade.stage.ssm_documents import Invocation, invoke
 from chaosgrade.stage.template import Template
 from chaosgrade.stage.timing import ADDRESS_SILENT_S, DRAIN_S, NOTICE_POLL_S, AwsTime
@@ -51,14 +55,17 @@ class ControlPlane:
         template: what it is built from.
         region: where it plays.
         scale: AWS seconds per real second.
+        fabric: what connects its instances.
 
     Raises:
         UsageError: no address is free, or the template's `POOLS_PARAMETER` is no number.
     """
 
-    def __init__(self, template: Template, region: str, scale: float) -> None:
+    def __init__(self, template: Template, region: str, scale: float, fabric: Fabric) -> None:
         self.lock = RLock()
-        self.addresses = Addresses()
+        self.fabric = fabric
+        self.addresses = Addresses(fabric.network, self._on_subnet)
+        services = self.addresses.services_within
         self.pools = CapacityPools(_first_capacity(template))
         self.interruptions = Interruptions()
         self._template = template
@@ -71,13 +78,20 @@ class ControlPlane:
         self._network: tuple[tuple[network_acls.Subnet, ...], frozenset[int]] = ((), frozenset())
         self._up = False
         # Nothing follows from a process's start or end: the balancer finds out, as on AWS.
-        self._metadata = InstanceMetadata(self.addresses.metadata, region)
-        self._hosts = Child("chaosgrade.stage.hosts", lambda event: None)
+        self._metadata = fabric.within(lambda: InstanceMetadata(self.addresses.metadata, region))
+        self._router = NetworkService(fabric, (services, self.addresses.metadata))
+        self._hosts = self._start("chaosgrade.stage.hosts", lambda event: None)
         self._balancing = Balancing(scale, self._send_balancer, self._left_at.get)
-        self._balancer = Child("chaosgrade.stage.balancer", self._balancing.on_event)
+        self._balancer = self._start("chaosgrade.stage.balancer", self._balancing.on_event)
         self._balancer_names = BalancerNames(self._balancing.can_serve)
-        self.names = NameService(self.addresses.services, scale)
+        self.names = NameService(
+            self._start,
+            self.addresses.services,
+            services,
+            scale,
+        )
         self._databases = DatabaseReconciler(
+            self._start,
             self._time,
             self.addresses.for_subnet,
             lambda records: self.names.publish("databases", records),
@@ -146,7 +160,8 @@ class ControlPlane:
     def balancer_urls(self) -> dict[str, str]:
         """{name: URL} of every listener."""
         return {
-            b["name"]: f"http://{b['nodes'][0]['host']}:{b['port']}" for b in self.world.balancers()
+            b["name"]: f"http://{outside(b['nodes'][0]['host'])}:{b['port']}"
+            for b in self.world.balancers()
         }
 
     def ready(self) -> bool:
@@ -188,6 +203,7 @@ class ControlPlane:
             ("balancer", self._balancer),
             ("databases", self._databases),
             ("dns", self.names),
+            ("network", self._router),
         ):
             if not child.alive:
                 raise UsageError(
@@ -221,13 +237,23 @@ class ControlPlane:
         if self._up:
             self._publish_balancers()
 
+    def listen_within(self) -> socket.socket:
+        """A socket of the stage's own that instances reach."""
+        return self.fabric.within(lambda: socket.create_server((self.addresses.services_within, 0)))
+
     def stop(self) -> None:
         """End everything that was started."""
-        children = (self._databases, self._balancer, self._hosts, self.names)
+        children = (self._databases, self._balancer, self._hosts, self.names, self._router)
         for child in children:
             child.close()
         for child in children:
             child.stop()
+
+    def _start(self, module: str, on_event: OnEvent) -> Child:
+        return Child(module, on_event, self.fabric.arguments(), self.fabric.descriptors())
+
+    def _on_subnet(self, id_: str, network: IPv4Network) -> None:
+        self._router.add_subnet(network, self.world.zone_of(id_))
 
     def _now(self) -> float:
         return self._time.at(time.monotonic())
@@ -264,8 +290,9 @@ class ControlPlane:
             return
         self._network = state
         links = Links(dict(networks), frozenset(network_acls.cuts(*state)))
+        self._router.connect(links.order())
         self._hosts.send(links.order())
-        self._balancer.send(links.order())
+        self._balancer.send(links.outside().order())
         self._databases.connect(links.order())
         self._balancing.unheard(
             node["host"] for node, port in doors if ("", node["subnet"], port) in links.cut
@@ -307,7 +334,7 @@ class ControlPlane:
                     **host.user_data.environment,
                     "INSTANCE_ID": host.id,
                     "AVAILABILITY_ZONE": host.zone,
-                    "NAME_SERVER": self.names.server,
+                    "NAME_SERVER": self.names.server_within,
                     ENDPOINT_VARIABLE: self._metadata.url,
                     **self._heeding(host),
                 },
@@ -340,7 +367,7 @@ class ControlPlane:
         return {"host": host.address, "zone": host.zone} if host else {"host": target, "zone": ""}
 
     def _publish_balancers(self) -> None:
-        records = self._balancer_names.records(self.world.balancers(), self._now())
+        records = self._balancer_names.records(self.world.balancers(), self._now(), outside)
         self.names.publish("balancers", records)
 
     # -- Systems Manager

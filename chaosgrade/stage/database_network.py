@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from chaosgrade.stage import process_tree
+from chaosgrade.stage.fabric import Fabric
 from chaosgrade.stage.links import Links
 
 
@@ -15,11 +16,13 @@ class Network:
     """What of it is cut now.
 
     Args:
+        fabric: that servers join.
         outside: has `impose` run outside of the namespaces, and returns when it is done.
     """
 
-    def __init__(self, outside: Callable[[Mapping[str, Any]], None]) -> None:
+    def __init__(self, fabric: Fabric, outside: Callable[[Mapping[str, Any]], None]) -> None:
         self.links = Links()
+        self.join = fabric.join
         self._outside = outside
 
     def hold_for(self, pid: int, port: int) -> None:
@@ -37,7 +40,7 @@ class Network:
         self._outside({"links": self.links.order(), "processes": processes, "port": port})
 
 
-def impose(request: Mapping[str, Any]) -> None:
+def impose(fabric: Fabric, request: Mapping[str, Any]) -> None:
     """What is to be done outside.
 
     Raises:
@@ -45,4 +48,4 @@ def impose(request: Mapping[str, Any]) -> None:
     """
     links = Links.of(request["links"])
     for pid in request["processes"]:
-        links.impose(pid, {request["port"]})
+        fabric.impose(links, pid, {request["port"]})

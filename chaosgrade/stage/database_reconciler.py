@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from chaosgrade.stage.children import Child
+from chaosgrade.stage.children import Child, Start
 from chaosgrade.stage.timing import (
     DATABASE_FAILOVER_S,
     DATABASE_RESTART_S,
@@ -23,6 +23,7 @@ class DatabaseReconciler:
     """All DB instances of a stage.
 
     Args:
+        start: starts a process of the stage.
         time: how long AWS's waits take.
         address: gives an address in a subnet.
         publish: takes {name: {"addresses", "ttl_s" in AWS seconds}} of all endpoints.
@@ -30,10 +31,12 @@ class DatabaseReconciler:
 
     def __init__(
         self,
+        start: Start,
         time: AwsTime,
         address: Callable[[str], str],
         publish: Callable[[Mapping[str, Mapping[str, Any]]], None],
     ) -> None:
+        self._start = start
         self._time = time
         self._address = address
         self._publish = publish
@@ -52,7 +55,7 @@ class DatabaseReconciler:
 
     def start(self) -> None:
         """Start the process. On the thread that the stage ends with: it dies with that thread."""
-        self._child = Child("chaosgrade.stage.databases", self._events.append)
+        self._child = self._start("chaosgrade.stage.databases", self._events.append)
 
     def close(self) -> None:
         """Tell the process to leave."""

@@ -1,7 +1,8 @@
 """The databases of the stage: `python -m chaosgrade.stage.databases` runs PostgreSQL for each.
 
-Orders come as JSON lines on standard input, events go out on standard output; times are measured
-seconds, `servers` are [{"zone", "host"}, …], the primary first:
+Its arguments are those of its fabric, see `fabric.of`. Orders come as JSON lines on standard input,
+events go out on standard output; times are measured seconds, `servers` are [{"zone", "host"}, …],
+the primary first:
 
     {"op": "create", "database", "servers", "port", "user", "password", "name", "detection_s",
      "replication": "synchronous" | "asynchronous", "lag_s"}
@@ -27,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from chaosgrade import lifeline
-from chaosgrade.stage import event_loop, isolation
+from chaosgrade.stage import event_loop, fabric, isolation
 from chaosgrade.stage.database_network import Network, impose
 from chaosgrade.stage.lines import Events, LineBuffer, Stdin
 from chaosgrade.stage.links import Links
@@ -99,19 +100,19 @@ class Databases:
         await database.create(self._folder / "cluster")
 
 
-async def serve(folder: Path, outside: isolation.Outside) -> None:
+async def serve(network: Network, folder: Path) -> None:
     """Take orders until the end of standard input.
 
     Args:
+        network: what they are on.
         folder: for the data of all databases.
-        outside: see `isolation.run`.
     """
     events = Events()
     orders = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(orders), Stdin()
     )
-    databases = Databases(folder, Network(outside), events)
+    databases = Databases(folder, network, events)
     events.emit("ready")
     buffer = LineBuffer()
     while chunk := await orders.read(1 << 16):
@@ -120,17 +121,18 @@ async def serve(folder: Path, outside: isolation.Outside) -> None:
     await databases.delete_all()
 
 
-def _work(folder: Path, outside: isolation.Outside) -> None:
-    event_loop.run(serve(folder, outside))
-
-
 def main() -> None:
     """Run as a child of the stage."""
     lifeline.name_process("stage-databases")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the end of standard input is the word to leave
+    chosen = fabric.of(sys.argv[1:])
+
+    def work(folder: Path, outside: isolation.Outside) -> None:
+        event_loop.run(serve(Network(chosen, outside), folder))
+
     try:
-        isolation.run(_work, impose)
+        isolation.run(work, partial(impose, chosen))
     except isolation.NoIsolation as error:
         print(f"chaosgrade: {error}", file=sys.stderr)
         sys.exit(2)

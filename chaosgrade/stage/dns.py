@@ -1,12 +1,12 @@
 """The stage's DNS server: `python -m chaosgrade.stage.dns` answers for the names that AWS gives.
 
-Orders come as JSON lines on standard input, events go out on standard output; times are measured
-seconds:
+Its arguments are those of its fabric, see `fabric.of`. Orders come as JSON lines on standard input,
+events go out on standard output; times are measured seconds:
 
-    {"op": "listen", "host"}
+    {"op": "listen", "host", "within"}    for customers at `host`, for instances at `within`
     {"op": "records", "records": {NAME: {"addresses", "ttl_s"}, …}}    in place of the last ones
 
-    {"event": "ready"}    {"event": "listening", "host", "port"}
+    {"event": "ready"}    {"event": "listening", "host", "port", "port_within"}
 
 Over UDP, IPv4 addresses only (RFC 1035). A TTL in DNS is whole seconds, a stage's is shorter: the
 answer's TTL is rounded down, so that nobody keeps it for too long, and an additional TXT record
@@ -17,14 +17,18 @@ import asyncio
 import gc
 import random
 import signal
+import socket
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 from dnslib import QTYPE, RCODE, RR, TXT, A, DNSError, DNSRecord
 
 from chaosgrade import lifeline
-from chaosgrade.stage import event_loop
+from chaosgrade.stage import event_loop, fabric
+from chaosgrade.stage.fabric import Fabric
 from chaosgrade.stage.lines import Events, LineBuffer, Stdin
 
 EXACT_TTL = "ttl_ms="
@@ -73,23 +77,28 @@ def answer(request: bytes, records: Mapping[str, Addresses]) -> bytes | None:
 
 
 class NameServer(asyncio.DatagramProtocol):
-    """Answers every datagram from its records."""
+    """Answers every datagram.
 
-    def __init__(self) -> None:
-        self.records: dict[str, Addresses] = {}
+    Args:
+        records: as `answer` takes them; what is changed in it holds at once.
+    """
+
+    def __init__(self, records: Mapping[str, Addresses]) -> None:
+        self._records = records
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
-        reply = answer(data, self.records)
+        reply = answer(data, self._records)
         if reply is not None:
             self._transport.sendto(reply, addr)
 
 
-async def serve() -> None:
+async def serve(fabric: Fabric) -> None:
     """Take orders until the end of standard input."""
-    events, server, loop = Events(), NameServer(), asyncio.get_running_loop()
+    events, loop = Events(), asyncio.get_running_loop()
+    records: dict[str, Addresses] = {}
     orders = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), Stdin())
     events.emit("ready")
@@ -98,18 +107,26 @@ async def serve() -> None:
         for order in buffer.feed(chunk):
             match order["op"]:
                 case "listen":
-                    transport, _ = await loop.create_datagram_endpoint(
-                        lambda: server, local_addr=(order["host"], 0)
-                    )
-                    host, port = transport.get_extra_info("sockname")
-                    events.emit("listening", host=host, port=port)
+                    here = _bound(order["host"])
+                    within = fabric.within(partial(_bound, order["within"]))
+                    for held in (here, within):
+                        await loop.create_datagram_endpoint(lambda: NameServer(records), sock=held)
+                    host, port = here.getsockname()
+                    port_within = within.getsockname()[1]
+                    events.emit("listening", host=host, port=port, port_within=port_within)
                 case "records":
-                    server.records = {
-                        name.lower(): Addresses(tuple(record["addresses"]), float(record["ttl_s"]))
-                        for name, record in order["records"].items()
-                    }
+                    records.clear()
+                    for name, record in order["records"].items():
+                        addresses = tuple(record["addresses"])
+                        records[name.lower()] = Addresses(addresses, float(record["ttl_s"]))
                 case unknown:
                     raise ValueError(f"no order {unknown}")
+
+
+def _bound(host: str) -> socket.socket:
+    held = socket.socket(type=socket.SOCK_DGRAM)
+    held.bind((host, 0))
+    return held
 
 
 def main() -> None:
@@ -119,7 +136,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the end of standard input is the word to leave
     gc.freeze()  # the collector need not look at what is imported
-    event_loop.run(serve())
+    event_loop.run(serve(fabric.of(sys.argv[1:])))
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ class _Handler(MotoRequestHandler):
 
 
 class Endpoint:
-    """Serves on 127.0.0.1.
+    """Serves on 127.0.0.1, and within the stage's network.
 
     `GET /_chaosgrade/calls` answers how often each operation was called, refused calls included:
     {"ec2:DescribeInstances": 12, …}, by IAM's names. `GET /_chaosgrade/pools` answers the capacity
@@ -54,6 +54,7 @@ class Endpoint:
 
     Args:
         port: 0 takes a free one.
+        within: listens where instances find it, and gives the socket.
         lock: held during each call, except to `DATA_SERVICES`.
         after_call: called, with the lock held, after each such call.
         description: what `GET /_chaosgrade/stage` answers.
@@ -66,6 +67,7 @@ class Endpoint:
     def __init__(
         self,
         port: int,
+        within: Callable[[], socket.socket],
         lock: threading.RLock,
         after_call: Callable[[], None],
         description: Callable[[], dict[str, Any]],
@@ -80,13 +82,18 @@ class Endpoint:
         self._moto = DomainDispatcherApplication(create_backend_app)
         logging.getLogger("moto").setLevel(logging.CRITICAL)
         logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
-        listener = _listen(port)
-        self._server: BaseWSGIServer = make_server(
-            "127.0.0.1", 0, self, threaded=True, request_handler=_Handler, fd=listener.fileno()
+        self.url = self._serve(_listen(port))
+        self.url_within = self._serve(within())
+        """The same for instances."""
+
+    def _serve(self, listener: socket.socket) -> str:
+        host, port = listener.getsockname()
+        server: BaseWSGIServer = make_server(
+            host, 0, self, threaded=True, request_handler=_Handler, fd=listener.fileno()
         )
-        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         listener.close()  # the server has a descriptor of its own
-        threading.Thread(target=self._server.serve_forever, name="endpoint", daemon=True).start()
+        threading.Thread(target=server.serve_forever, name="endpoint", daemon=True).start()
+        return f"http://{host}:{port}"
 
     def __call__(self, environ: dict[str, Any], start: StartResponse) -> Iterable[bytes]:
         """One request."""

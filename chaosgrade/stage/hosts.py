@@ -1,5 +1,7 @@
 """The instances of the stage: `python -m chaosgrade.stage.hosts` forks one process for each.
 
+Its arguments are those of its fabric, see `fabric.of`.
+
 One process imports the workload once and forks it for every instance, which takes milliseconds.
 Orders come as JSON lines on standard input, events go out on standard output; times are measured
 seconds:
@@ -25,8 +27,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from chaosgrade import lifeline
-from chaosgrade.stage import instance_process
-from chaosgrade.stage.fabric import Fabric, Loopback
+from chaosgrade.stage import fabric, instance_process
+from chaosgrade.stage.fabric import Fabric
 from chaosgrade.stage.lines import Events, LineBuffer
 from chaosgrade.stage.links import Links
 
@@ -117,7 +119,7 @@ class Hosts:
         if known:
             self._fabric.attach(known.host, known.port)
         pid, ready = instance_process.spawn(
-            workload, host, port, order["environment"], float(order["boot_s"])
+            self._fabric, workload, host, port, order["environment"], float(order["boot_s"])
         )
         instance = _Instance(name, host, port, workload, pid, ready)
         self._instances[name] = instance
@@ -136,7 +138,7 @@ class Hosts:
     def _impose(self, instance: _Instance) -> None:
         """Have the network's state hold for its sockets."""
         if instance.pid:
-            self._links.impose(instance.pid, {instance.port})
+            self._fabric.impose(self._links, instance.pid, {instance.port})
 
     def _forget_pipe(self, instance: _Instance) -> None:
         if instance.ready is not None:
@@ -168,6 +170,8 @@ class Hosts:
             os.waitpid(instance.pid, 0)
             self._forget_pipe(instance)
             instance.pid = 0
+            # Once more: it may have been just about to join.
+            self._fabric.vanish(instance.host, instance.port)
         self._events.emit("terminated", instance=name)
 
     def _reply(self, order: dict[str, Any]) -> None:
@@ -208,7 +212,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the end of standard input is the word to leave
     gc.freeze()  # forked pages stay shared: the collector does not touch what is imported
-    Hosts(Loopback(), Events()).run()
+    Hosts(fabric.of(sys.argv[1:]), Events()).run()
 
 
 if __name__ == "__main__":

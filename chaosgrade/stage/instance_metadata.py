@@ -10,6 +10,7 @@ import secrets
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -191,4 +192,5 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "PUT" and int(self.headers.get("Content-Length") or 0):
             self.close_connection = True  # what follows is a body, and nobody reads it
         self.end_headers()
-        self.wfile.write(body)
+        with suppress(BrokenPipeError):  # who asked has given up
+            self.wfile.write(body)

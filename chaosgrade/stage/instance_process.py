@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from chaosgrade import lifeline
 from chaosgrade.stage import event_loop
+from chaosgrade.stage.fabric import Fabric
 from chaosgrade.stage.workload import web, worker
 
 Serve = Callable[[str, int, Mapping[str, str], Callable[[], None]], Coroutine[object, object, None]]
@@ -20,9 +21,14 @@ _EFFECT_S = 1.0
 
 
 def spawn(
-    workload: str, host: str, port: int, environment: Mapping[str, str], boot_s: float
+    fabric: Fabric,
+    workload: str,
+    host: str,
+    port: int,
+    environment: Mapping[str, str],
+    boot_s: float,
 ) -> tuple[int, int]:
-    """Fork a process that listens after `boot_s` seconds.
+    """Fork a process that joins a fabric and listens after `boot_s` seconds.
 
     Returns:
         its process id, and the end of a pipe: one byte when it listens, end of file if it dies
@@ -33,7 +39,7 @@ def spawn(
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _live(parent, told, workload, host, port, environment, boot_s)
+        _live(parent, told, fabric, workload, host, port, environment, boot_s)
     os.close(told)
     return pid, ready
 
@@ -41,6 +47,7 @@ def spawn(
 def _live(
     parent: int,
     told: int,
+    fabric: Fabric,
     workload: str,
     host: str,
     port: int,
@@ -51,6 +58,7 @@ def _live(
         lifeline.die_with_parent(parent=parent)
         os.setsid()
         lifeline.name_process(workload)
+        fabric.join(host)
         _leave_behind(keep={2, told})
         os.environ.update(environment)
         time.sleep(boot_s)

@@ -12,6 +12,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any, Self
 
 from chaosgrade.stage import packet_filter
+from chaosgrade.stage.addresses import outside
 
 _OUTSIDE = ""
 
@@ -43,6 +44,16 @@ class Links:
             "subnets": {id_: str(network) for id_, network in self.subnets.items()},
             "cut": sorted([*link] for link in self.cut),
         }
+
+    def outside(self) -> "Links":
+        """The same by the addresses that customers use."""
+        return Links(
+            {
+                id_: IPv4Network((outside(str(network.network_address)), network.prefixlen))
+                for id_, network in self.subnets.items()
+            },
+            self.cut,
+        )
 
     def connects(self, source: str, destination: str, port: int) -> bool:
         """Whether a connection from one address to a port of another can be made."""

@@ -85,6 +85,10 @@ class MotoWorld:
         own = [s for s in subnets if str(s.default_for_az).lower() != "true"] or subnets
         return tuple(sorted({subnet.availability_zone for subnet in own}))
 
+    def zone_of(self, subnet: str) -> str:
+        """The Availability Zone of a subnet."""
+        return str(self._ec2.get_subnet(subnet).availability_zone)
+
     def subnets(self, ids: Iterable[str]) -> Iterator[Subnet]:
         """Subnets with the rules of their network ACLs."""
         acl_of = {

@@ -3,24 +3,29 @@
 from collections.abc import Mapping
 from typing import Any
 
-from chaosgrade.stage.children import Child
+from chaosgrade.stage.children import Start
 
 
 class NameService:
     """Owns the process of the DNS server.
 
     Args:
-        host: address that it listens on.
+        start: starts a process of the stage, see `children.Start`.
+        host: address that it listens on, for customers.
+        within: the same for instances.
         scale: AWS seconds per real second.
     """
 
-    def __init__(self, host: str, scale: float) -> None:
+    def __init__(self, start: Start, host: str, within: str, scale: float) -> None:
         self._scale = scale
         self._published: dict[str, Mapping[str, Mapping[str, Any]]] = {}
         self.server = ""
-        """ "address:port"; empty until it listens."""
-        self._child = Child("chaosgrade.stage.dns", self._on_event)
-        self._child.send({"op": "listen", "host": host})
+        """ "address:port" for customers; empty until it listens."""
+        self.server_within = ""
+        """The same for instances."""
+        self._within = within
+        self._child = start("chaosgrade.stage.dns", self._on_event)
+        self._child.send({"op": "listen", "host": host, "within": within})
 
     @property
     def alive(self) -> bool:
@@ -58,4 +63,5 @@ class NameService:
 
     def _on_event(self, event: Mapping[str, Any]) -> None:
         if event["event"] == "listening":
+            self.server_within = f"{self._within}:{event['port_within']}"
             self.server = f"{event['host']}:{event['port']}"

@@ -222,7 +222,7 @@ class Server:
                 program("postgres"),
                 "-D", str(self._data), *(part for text in settings for part in ("-c", text)),
                 stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
-                preexec_fn=lifeline.die_with_parent,
+                preexec_fn=self._be_born,
             )  # fmt: skip
         process, self._frozen = self._process, []
         deadline = asyncio.get_running_loop().time() + _START_TIMEOUT_S
@@ -237,6 +237,11 @@ class Server:
         self._watch = asyncio.create_task(self._await_exit(process))
         if self._network.links.cut:
             self.face_network()
+
+    def _be_born(self) -> None:
+        """In the new process, before it becomes PostgreSQL."""
+        lifeline.die_with_parent()
+        self._network.join(self.host)
 
     async def promote(self) -> None:
         """A standby takes writes.

@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from chaosgrade.stage import namespaces
 from chaosgrade.stage.network_acls import Rule, Subnet, connects, cuts
 from chaosgrade.stage.workload.resolver import Resolver
 from tests.stage.conftest import Stage, eventually, running_stage
+from tests.stage.vantage import socket_at
 
 ALL = IPv4Network("0.0.0.0/0")
 OPEN = (Rule(100, True, True, "-1", ALL), Rule(100, False, True, "-1", ALL))
@@ -61,10 +63,13 @@ def test_an_answer_needs_a_rule_of_its_own() -> None:
     assert not connects(A, subnet(web_in, narrow), 80)
 
 
-@pytest.fixture(scope="module")
-def stage() -> Iterator[Stage]:
+@pytest.fixture(scope="module", params=["namespaces", "loopback"])
+def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
     """Health checks at intervals of a third of a second; a group that replaces nothing."""
-    with running_stage("--time-scale", "30") as running:
+    if request.param == "namespaces" and not namespaces.possible():
+        pytest.skip("this machine gives no network namespaces to this user")
+    with running_stage("--time-scale", "30", "--fabric", request.param) as running:
+        assert running.document["fabric"] == request.param
         running.client("autoscaling").suspend_processes(
             AutoScalingGroupName="web", ScalingProcesses=["ReplaceUnhealthy"]
         )
@@ -86,12 +91,10 @@ def instances(stage: Stage) -> list[tuple[str, str, str]]:
     ]
 
 
-def connecting(address: str, source: str | None = None) -> str:
-    """How a connection to port 8080 ends: "open", "hangs" or "refused"."""
-    with socket.socket() as client:
+def connecting(stage: Stage, source: str, address: str) -> str:
+    """How a connection from an instance to port 8080 ends: "open", "hangs" or "refused"."""
+    with socket_at(stage, source) as client:
         client.settimeout(0.15)
-        if source:
-            client.bind((source, 0))
         try:
             client.connect((address, 8080))
         except TimeoutError:
@@ -102,10 +105,12 @@ def connecting(address: str, source: str | None = None) -> str:
 
 
 def fates(stage: Stage) -> dict[str, set[str]]:
-    """How connections to the instances of each zone end."""
+    """How connections from zone a to the instances of each zone end."""
+    running = instances(stage)
+    source = next(address for _, zone, address in running if zone == "us-east-1a")
     found: dict[str, set[str]] = {}
-    for _, zone, address in instances(stage):
-        found.setdefault(zone, set()).add(connecting(address))
+    for _, zone, address in running:
+        found.setdefault(zone, set()).add(connecting(stage, source, address))
     return found
 
 
@@ -156,8 +161,11 @@ def test_a_blocking_acl_cuts_and_the_former_heals(stage: Stage) -> None:
     assert led_to(stage) == 3
     eventually(lambda: healthy_zones(stage) == dict.fromkeys(ZONES, 2))
     place = acl_of(stage, "us-east-1b")
-    inside = next(address for _, zone, address in instances(stage) if zone == "us-east-1b")
-    established = socket.create_connection((inside, 8080), timeout=2)
+    addresses = {zone: address for _, zone, address in instances(stage)}
+    inside, neighbour = (a for _, zone, a in instances(stage) if zone == "us-east-1b")
+    established = socket_at(stage, addresses["us-east-1a"])
+    established.settimeout(2)
+    established.connect((inside, 8080))
     request = b"GET / HTTP/1.1\r\nHost: shop\r\n\r\n"
     established.sendall(request)
     assert b"200 OK" in established.recv(4096)
@@ -166,8 +174,9 @@ def test_a_blocking_acl_cuts_and_the_former_heals(stage: Stage) -> None:
         AssociationId=place["NetworkAclAssociationId"], NetworkAclId=acl
     )["NewAssociationId"]
     eventually(lambda: fates(stage) == {**EVERYWHERE, "us-east-1b": {"hangs"}})
-    neighbour = inside.rpartition(".")[0] + ".250"
-    assert connecting(inside, neighbour) == "open"  # traffic within the subnet is not filtered
+    assert (
+        connecting(stage, neighbour, inside) == "open"
+    )  # traffic within the subnet is not filtered
     established.sendall(request)
     established.settimeout(0.2)
     with pytest.raises(TimeoutError):
@@ -189,28 +198,32 @@ def test_a_blocking_acl_cuts_and_the_former_heals(stage: Stage) -> None:
 
 @pytest.mark.stage
 def test_one_rule_cuts_what_it_names(stage: Stage) -> None:
-    """A deny entry for one network: its connections hang; a killed process refuses."""
+    """A deny entry for one network: its connections hang. A killed process refuses, and a machine
+    that is stopped hangs again: these are different faults."""
     ec2 = stage.client("ec2")
     place, other = acl_of(stage, "us-east-1b"), acl_of(stage, "us-east-1a")
     by_zone = {zone: (id_, address) for id_, zone, address in instances(stage)}
-    source = by_zone["us-east-1a"][1].rpartition(".")[0] + ".251"
+    source, third = by_zone["us-east-1a"][1], by_zone["us-east-1c"][1]
+    victim, address = by_zone["us-east-1b"]
     entry = {"NetworkAclId": place["NetworkAclId"], "RuleNumber": 50, "Egress": False}
     ec2.create_network_acl_entry(
         **entry, Protocol="6", RuleAction="deny", CidrBlock=other["cidr"],
         PortRange={"From": 8080, "To": 8080},
     )  # fmt: skip
-    eventually(lambda: connecting(by_zone["us-east-1b"][1], source) == "hangs")
-    assert connecting(by_zone["us-east-1b"][1]) == "open"
+    eventually(lambda: connecting(stage, source, address) == "hangs")
+    assert connecting(stage, third, address) == "open"
     ec2.delete_network_acl_entry(**entry)
-    eventually(lambda: connecting(by_zone["us-east-1b"][1], source) == "open")
+    eventually(lambda: connecting(stage, source, address) == "open")
     stage.client("ssm").send_command(
-        InstanceIds=[by_zone["us-east-1b"][0]],
+        InstanceIds=[victim],
         DocumentName="AWSFIS-Run-Kill-Process",
         Parameters={"ProcessName": ["web"], "Signal": ["SIGKILL"]},
     )
-    eventually(lambda: connecting(by_zone["us-east-1b"][1], source) == "refused")
-    stage.client("ec2").reboot_instances(InstanceIds=[by_zone["us-east-1b"][0]])
-    eventually(lambda: connecting(by_zone["us-east-1b"][1], source) == "open")
+    eventually(lambda: connecting(stage, source, address) == "refused")
+    ec2.reboot_instances(InstanceIds=[victim])
+    eventually(lambda: connecting(stage, source, address) == "open")
+    ec2.terminate_instances(InstanceIds=[victim])
+    eventually(lambda: connecting(stage, source, address) == "hangs")
 
 
 @pytest.mark.stage
