@@ -1,8 +1,8 @@
 """The load balancers of the stage: `python -m chaosgrade.stage.balancer`.
 
-A process of its own, so that neither the control plane nor the load generator delays requests; its
-arguments are those of its fabric, see `fabric.of`. Orders come as JSON lines on standard input, each
-the whole wanted state in AWS seconds:
+A process of its own, so that neither the control plane nor the load generator delays requests. Its
+arguments are those of its fabric, see `fabric.of`. Orders come as JSON lines on standard input,
+each the whole wanted state in AWS seconds:
 
     {"op": "configure", "time_scale",
      "balancers": [{"name", "port", "protocol", "target_group", "cross_zone",
@@ -119,7 +119,7 @@ class Balancer:
         self._impose()
 
     def _impose(self) -> None:
-        self._links.impose(os.getpid(), {port for _, port in self._doors})
+        self._fabric.impose(self._links, os.getpid(), {port for _, port in self._doors})
 
     async def _open(self, address: tuple[str, int], route: _Route) -> None:
         host, port = address
@@ -128,7 +128,7 @@ class Balancer:
             door = _Door(route)
             try:
                 door.server = await asyncio.get_running_loop().create_server(
-                    lambda: self._enter(address, door), sock=self._fabric.listen(host, port)
+                    lambda: self._enter(address, door), host, port, backlog=1024
                 )
             except OSError as error:
                 self._events.emit("error", name=route.name, detail=error.strerror or str(error))

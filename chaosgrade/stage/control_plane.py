@@ -170,7 +170,8 @@ class ControlPlane:
         Raises:
             UsageError: a listener cannot be opened, a database not started; a child has died.
         """
-        if failure := self._balancing.errors[:1] or self._databases.errors[:1]:
+        failures = (self._balancing.errors, self._router.errors, self._databases.errors)
+        if failure := [error for errors in failures for error in errors[:1]]:
             raise UsageError(failure[0])
         self.check_children()
         with self.lock:
@@ -182,6 +183,7 @@ class ControlPlane:
                 full
                 and self._balancing.ready(self._now())
                 and self._databases.ready(self.databases)
+                and self._router.ready
                 and self.names.server
             )
             if not self._up and parts_are:
@@ -233,6 +235,9 @@ class ControlPlane:
         self._sync_metadata()
         self._balancing.reconcile(
             self.world.balancers(), self.world.target_groups(), self._place, self._now()
+        )
+        self._router.set_doors(
+            (b["name"], n["host"], b["port"]) for b in self.world.balancers() for n in b["nodes"]
         )
         if self._up:
             self._publish_balancers()
@@ -292,7 +297,7 @@ class ControlPlane:
         links = Links(dict(networks), frozenset(network_acls.cuts(*state)))
         self._router.connect(links.order())
         self._hosts.send(links.order())
-        self._balancer.send(links.outside().order())
+        self._balancer.send(links.order())
         self._databases.connect(links.order())
         self._balancing.unheard(
             node["host"] for node, port in doors if ("", node["subnet"], port) in links.cut

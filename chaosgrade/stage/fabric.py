@@ -15,7 +15,6 @@ from typing import Protocol
 
 from chaosgrade.errors import UsageError
 from chaosgrade.stage import namespaces
-from chaosgrade.stage.addresses import outside
 from chaosgrade.stage.links import Links
 
 AUTO, NAMESPACES, LOOPBACK = "auto", "namespaces", "loopback"
@@ -63,14 +62,6 @@ class Fabric(Protocol):
 
         Raises:
             OSError: this machine does not allow it.
-        """
-        ...
-
-    def listen(self, host: str, port: int) -> socket.socket:
-        """A socket for customers of an address, who are outside.
-
-        Raises:
-            OSError: the port is taken.
         """
         ...
 
@@ -158,9 +149,6 @@ class Loopback:
 
     def join_too(self, host: str) -> None:
         return
-
-    def listen(self, host: str, port: int) -> socket.socket:
-        return _listen(host, port)
 
     def attach(self, host: str, port: int) -> None:
         for held in self._silent.pop((host, port), ()):
@@ -266,9 +254,13 @@ class Namespaces:
         self._ask("plug_in", host, self._own)
 
     def listen(self, host: str, port: int) -> socket.socket:
-        if self._outside is None:
-            return _listen(outside(host), port)
-        return self._outside.submit(_listen, outside(host), port).result()
+        """A socket for customers, who are outside, for a process that has joined.
+
+        Raises:
+            OSError: the port is taken.
+        """
+        assert self._outside is not None  # noqa: S101 - made when it joined
+        return self._outside.submit(_listen, host, port).result()
 
     def attach(self, host: str, port: int) -> None:
         return  # joining replaces whoever was there

@@ -6,7 +6,7 @@ knows where it was and does not ask for it, so that nobody is told that it is un
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
@@ -14,6 +14,7 @@ from pyroute2 import IPRoute, NetlinkError
 
 from chaosgrade.stage import namespaces
 from chaosgrade.stage.links import Links
+from chaosgrade.stage.network_acls import OUTSIDE
 
 _TCP = 6
 _NO_SUCH_LINK = 19  # ENODEV
@@ -172,7 +173,7 @@ def _names(host: str) -> tuple[str, str]:
 
 
 def _rules(links: Links) -> Iterator[Rule]:
-    networks: Mapping[str, IPv4Network] = links.subnets
+    networks = {"": OUTSIDE, **links.subnets}
     for source, destination, port in links.cut:
         if source in networks and destination in networks:
             here, there = str(networks[source]), str(networks[destination])

@@ -4,12 +4,30 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable
-from typing import cast
+from typing import Protocol, cast
 
-from chaosgrade.stage.proxy import ELB_TIMEOUTS, Connection, Target
+from chaosgrade.stage.proxy import ELB_TIMEOUTS, Connection
 
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER on, for 0 s: closing sends a reset."""
+
+
+class Target(Protocol):
+    """Where a connection can go."""
+
+    @property
+    def host(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+    @property
+    def source(self) -> str:
+        """The address to connect from."""
+        ...
+
+    @property
+    def open(self) -> set[Connection]:
+        """All connections to it."""
+        ...
 
 
 class Splice(asyncio.Protocol):

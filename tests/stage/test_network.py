@@ -1,6 +1,5 @@
 """Network ACLs: what they let through, and what processes feel of it."""
 
-import socket
 import subprocess
 import sys
 import time

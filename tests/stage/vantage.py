@@ -21,7 +21,8 @@ def socket_at(stage: Stage, address: str) -> socket.socket:
             for kind in ("user", "net"):
                 namespace = os.open(f"/proc/{resident}/ns/{kind}", os.O_RDONLY)
                 os.setns(namespace, 0)
-            socket.send_fds(there, [b"!"], [socket.socket().fileno()])
+            made = socket.socket()
+            socket.send_fds(there, [b"!"], [made.fileno()])
         finally:
             os._exit(0)
     there.close()
