@@ -50,6 +50,13 @@ _TimeScale = Annotated[
     float,
     typer.Option("--time-scale", help="How many times faster AWS's waits pass on a private stage."),
 ]
+_Fabric = Annotated[
+    str,
+    typer.Option(
+        "--fabric",
+        help="Of a private stage: namespaces, loopback, or auto for the best that works here.",
+    ),
+]
 _Trials = Annotated[int, typer.Option("--trials", help="How often to run each experiment.")]
 _Seed = Annotated[
     int | None, typer.Option("--seed", help="Repeat a run's random choices; drawn when not given.")
@@ -100,6 +107,7 @@ def gameday(
     template: _Template = "three-tier",
     parameter: _Parameters = None,
     time_scale: _TimeScale = 20.0,
+    fabric: _Fabric = "auto",
     trials: _Trials = 1,
     seed: _Seed = None,
     fail_under: _FailUnder = None,
@@ -114,7 +122,7 @@ def gameday(
     from chaosgrade.cli.target import Target
 
     _use(safety)
-    chosen = Target(target, stage, template, tuple(parameter or ()), time_scale)
+    chosen = Target(target, stage, template, tuple(parameter or ()), time_scale, fabric)
     campaign = Campaign("gameday", tuple(experiment.suite(suite)), chosen, trials, seed)
     raise typer.Exit(carry_out(campaign, Gate(fail_under, baseline), as_json=as_json))
 
@@ -129,6 +137,7 @@ def run(
     template: _Template = "three-tier",
     parameter: _Parameters = None,
     time_scale: _TimeScale = 20.0,
+    fabric: _Fabric = "auto",
     trials: _Trials = 1,
     seed: _Seed = None,
     fail_under: _FailUnder = None,
@@ -142,7 +151,7 @@ def run(
     from chaosgrade.cli.target import Target
 
     _use(safety)
-    chosen = Target(target, stage, template, tuple(parameter or ()), time_scale)
+    chosen = Target(target, stage, template, tuple(parameter or ()), time_scale, fabric)
     name = Path(experiments[0]).stem if len(experiments) == 1 else "run"
     campaign = Campaign(name, tuple(experiments), chosen, trials, seed)
     raise typer.Exit(carry_out(campaign, Gate(fail_under, baseline), as_json=as_json))
@@ -291,6 +300,7 @@ def stage_up(
     time_scale: Annotated[
         float, typer.Option("--time-scale", help="How many times faster AWS's waits pass.")
     ] = 20.0,
+    fabric: _Fabric = "auto",
     port: Annotated[int, typer.Option("--port", help="Of the endpoint; 0 takes a free one.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON when ready.")] = False,
 ) -> None:
@@ -298,7 +308,7 @@ def stage_up(
     from chaosgrade.cli.target import stage_command
 
     options = ["--port", str(port), *(["--json"] if as_json else [])]
-    command = stage_command(template, tuple(parameter or ()), time_scale, *options)
+    command = stage_command(template, tuple(parameter or ()), time_scale, fabric, *options)
     os.execv(command[0], command)  # noqa: S606 - a fixed argument list; no shell is wanted
 
 

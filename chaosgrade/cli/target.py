@@ -32,7 +32,7 @@ class Target:
     Args:
         kind: "stage", "localstack" or "aws".
         stage_url: the endpoint of a stage that is already up; None starts a private one.
-        template, parameters, time_scale: what a private stage is built from.
+        template, parameters, time_scale, fabric: what a private stage is built from.
     """
 
     kind: str = "stage"
@@ -40,6 +40,7 @@ class Target:
     template: str = "three-tier"
     parameters: tuple[str, ...] = ()
     time_scale: float = 20.0
+    fabric: str = "auto"
 
     def __post_init__(self) -> None:
         if self.kind not in TARGETS:
@@ -104,11 +105,11 @@ def _localstack() -> dict[str, str]:
 
 
 def stage_command(
-    template: str, parameters: tuple[str, ...], time_scale: float, *options: str
+    template: str, parameters: tuple[str, ...], time_scale: float, fabric: str, *options: str
 ) -> list[str]:
     """The command that runs a stage in the foreground."""
     command = [sys.executable, "-m", "chaosgrade.stage", "--template", template]
-    command += ["--time-scale", str(time_scale), *options]
+    command += ["--time-scale", str(time_scale), "--fabric", fabric, *options]
     for parameter in parameters:
         command += ["--parameter", parameter]
     return command
@@ -117,7 +118,9 @@ def stage_command(
 @contextlib.contextmanager
 def _private_stage(target: Target, halt: Halt) -> Iterator[dict[str, Any]]:
     process = subprocess.Popen(
-        stage_command(target.template, target.parameters, target.time_scale, "--json"),
+        stage_command(
+            target.template, target.parameters, target.time_scale, target.fabric, "--json"
+        ),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -104,7 +104,13 @@ def _come_up(
     plane.build()
     document: dict[str, Any] = {}
     endpoint = Endpoint(
-        options.port, plane.listen_within, plane.lock, plane.follow, lambda: document, plane.pools
+        options.port,
+        plane.listen_within,
+        plane.lock,
+        plane.follow,
+        lambda: document,
+        plane.pools,
+        plane.unable,
     )
     variables = {
         "AWS_ENDPOINT_URL": endpoint.url,

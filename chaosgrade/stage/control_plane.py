@@ -152,6 +152,16 @@ class ControlPlane:
             self.world.create_stack(self._template)
 
     @property
+    def unable(self) -> dict[tuple[str, str], str]:
+        """{(service, operation): why} of what cannot be played on this machine."""
+        reason = (
+            "the stage cannot cut its network here: this machine gives this user neither network "
+            "namespaces nor packet filters; run it as root"
+        )
+        operations = () if self.fabric.cuts else network_acls.CHANGING
+        return {("ec2", operation): reason for operation in operations}
+
+    @property
     def metadata_url(self) -> str:
         """Where instances ask about themselves."""
         return self._metadata.url

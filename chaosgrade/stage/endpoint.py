@@ -6,7 +6,7 @@ import logging
 import socket
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -59,6 +59,7 @@ class Endpoint:
         after_call: called, with the lock held, after each such call.
         description: what `GET /_chaosgrade/stage` answers.
         pools: the capacity that EC2 has left.
+        unable: {(service, operation): why} of what this machine does not allow the stage to play.
 
     Raises:
         UsageError: the port is taken.
@@ -72,11 +73,13 @@ class Endpoint:
         after_call: Callable[[], None],
         description: Callable[[], dict[str, Any]],
         pools: CapacityPools,
+        unable: Mapping[tuple[str, str], str],
     ) -> None:
         self._lock: Any = lock
         self._after_call = after_call
         self._description = description
         self._pools = pools
+        self._unable = unable
         self._calls: Counter[tuple[str, str]] = Counter()
         self._counting = threading.Lock()
         self._moto = DomainDispatcherApplication(create_backend_app)
@@ -105,7 +108,7 @@ class Endpoint:
         call = ApiCall.of(environ, sent)
         with self._counting:
             self._calls[call.service, call.operation or str(environ["REQUEST_METHOD"])] += 1
-        if reason := refused(call):
+        if reason := refused(call) or self._unable.get((call.service, call.operation)):
             return _fail(call, "NotImplemented", reason, start)
         status, headers = "", list[tuple[str, str]]()
 

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 from chaosgrade.errors import UsageError
-from chaosgrade.stage import namespaces
+from chaosgrade.stage import namespaces, packet_filter
 from chaosgrade.stage.links import Links
 
 AUTO, NAMESPACES, LOOPBACK = "auto", "namespaces", "loopback"
@@ -36,6 +36,8 @@ class Fabric(Protocol):
     name: str
     network: int
     """First number of every address on it."""
+    cuts: bool
+    """Whether it can drop what network ACLs deny."""
 
     def arguments(self) -> Sequence[str]:
         """What `of` makes the same fabric from, in a child process."""
@@ -133,6 +135,7 @@ class Loopback:
     network = 127
 
     def __init__(self) -> None:
+        self.cuts = packet_filter.possible()
         self._silent: dict[tuple[str, int], list[socket.socket]] = {}
 
     def arguments(self) -> Sequence[str]:
@@ -198,6 +201,7 @@ class Namespaces:
 
     name = NAMESPACES
     network = 10
+    cuts = True
 
     def __init__(
         self, router: int, requests: socket.socket, answering: socket.socket | None = None

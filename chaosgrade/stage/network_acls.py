@@ -13,6 +13,12 @@ from ipaddress import IPv4Network
 OUTSIDE = IPv4Network("198.51.100.0/24")
 """Stands for customers on the Internet: the network that RFC 5737 reserves for documentation."""
 
+CHANGING = (
+    "CreateNetworkAclEntry", "DeleteNetworkAclEntry", "ReplaceNetworkAclAssociation",
+    "ReplaceNetworkAclEntry",
+)  # fmt: skip
+"""Operations of Amazon EC2 after which other connections may be denied."""
+
 _ALL, _TCP = "-1", "6"
 _EPHEMERAL = (32768, 46884, 60999)
 """First, middle and last of the ports that Linux gives to clients: answers must reach them all."""

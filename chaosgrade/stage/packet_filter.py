@@ -53,6 +53,16 @@ def attach(held: socket.socket, verdicts: Verdicts, *, others: bool) -> None:
     held.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
 
 
+def possible() -> bool:
+    """Whether the kernel lets this process drop packets: some let root only."""
+    with socket.socket() as held:
+        try:
+            attach(held, (), others=False)
+        except PermissionError:
+            return False
+    return True
+
+
 def sockets_of(pid: int) -> Iterator[socket.socket]:
     """The IPv4 TCP sockets of a process, borrowed: each is closed here after its turn.
 
