@@ -1,8 +1,10 @@
-"""How long the stage takes: from its start until it is ready, and from a terminated instance until
-its replacement is in service. Each figure over several stages started one after another."""
+"""What the stage takes: seconds from its start until it is ready, from a terminated instance until
+its replacement is in service, from Ctrl-C until it is gone; megabytes of memory when it is ready.
+Each figure over several stages started one after another."""
 
 import argparse
 import json
+import signal
 import statistics
 import subprocess
 import sys
@@ -15,22 +17,38 @@ import boto3
 _TIMEOUT_S = 60.0
 
 
-def measure() -> tuple[float, float]:
-    """Seconds until ready, and measured seconds from terminate to six healthy targets again."""
+def measure(fabric: str) -> dict[str, float]:
+    """One stage: {"ready_s", "memory_mb", "replaced_s", "down_s"}."""
     began = time.monotonic()
     stage = subprocess.Popen(
-        [Path(sys.executable).parent / "chaosgrade", "stage", "up", "--json"],
+        [Path(sys.executable).parent / "chaosgrade", "stage", "up", "--json", "--fabric", fabric],
         stdout=subprocess.PIPE,
         text=True,
     )
     try:
         assert stage.stdout is not None
         document = json.loads(stage.stdout.readline())
-        ready_s = time.monotonic() - began
-        return ready_s, _replaced(document)
+        found = {"ready_s": time.monotonic() - began, "memory_mb": _memory_mb(stage.pid)}
+        found["replaced_s"] = _replaced(document)
+        began = time.monotonic()
     finally:
-        stage.terminate()
+        stage.send_signal(signal.SIGINT)
         stage.wait(timeout=10)
+    return {**found, "down_s": time.monotonic() - began}
+
+
+def _memory_mb(pid: int) -> float:
+    """Of a process and its descendants; what several share is counted once (proc(5), Pss)."""
+    pss_kb = 0
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text("ascii").splitlines():
+        if line.startswith("Pss:"):
+            pss_kb += int(line.split()[1])
+    children = [
+        int(child)
+        for thread in Path(f"/proc/{pid}/task").iterdir()
+        for child in (thread / "children").read_text("ascii").split()
+    ]
+    return pss_kb / 1024 + sum(map(_memory_mb, children))
 
 
 def _replaced(document: dict[str, Any]) -> float:
@@ -64,15 +82,18 @@ def main() -> None:
     """Measure and print."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--runs", type=int, default=5)
+    arguments.add_argument("--fabric", default="auto")
     arguments.add_argument("--json", action="store_true")
     options = arguments.parse_args()
-    ready, replaced = zip(*(measure() for _ in range(options.runs)), strict=True)
+    runs = [measure(options.fabric) for _ in range(options.runs)]
+    figures = {name: [run[name] for run in runs] for name in runs[0]}
     if options.json:
-        print(json.dumps({"ready_s": ready, "replaced_s": replaced}))
+        print(json.dumps(figures))
         return
-    for name, seconds in (("ready", ready), ("replaced", replaced)):
-        print(f"{name:10} " + "  ".join(f"{s:5.2f} s" for s in seconds), end="")
-        print(f"   median {statistics.median(seconds):.2f} s")
+    for name, values in figures.items():
+        title, _, unit = name.partition("_")
+        print(f"{title:10} " + "  ".join(f"{value:6.2f}" for value in values), end="")
+        print(f" {unit}   median {statistics.median(values):.2f} {unit}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Tests the score itself: experiments on systems with one known flaw each, and on the sound one.
 
-`python scripts/flaw_matrix.py [--runs 5] [--json]` runs each experiment on the sound specimen and
-on each specimen that it claims to catch, every run on a stage of its own, and prints the table.
+`python scripts/flaw_matrix.py [--runs 5] [--fabric auto] [--only EXPERIMENT] [--json]` runs each
+experiment on the sound specimen and on each specimen that it claims to catch, every run on a stage of
+its own, and prints the table.
 Exit code 1 when a flaw was missed or the sound system failed even once.
 """
 
@@ -37,10 +38,11 @@ def cells() -> list[dict[str, Any]]:
     ]
 
 
-def verdict(cell: dict[str, Any], seed: int, folder: str) -> str:
+def verdict(cell: dict[str, Any], seed: int, fabric: str, folder: str) -> str:
     """One run on a fresh stage: "passed", "failed" or "inconclusive"."""
     command = [sys.executable, "-c", "from chaosgrade.cli import main; main()", "run"]
     command += [cell["experiment"], "--json", "--seed", str(seed), "--template", cell["template"]]
+    command += ["--fabric", fabric]
     for key, value in cell["parameters"].items():
         command += ["--parameter", f"{key}={value}"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
@@ -54,16 +56,24 @@ def main() -> int:
     """Run the matrix and print it."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--runs", type=int, default=5)
+    arguments.add_argument("--fabric", default="auto")
+    arguments.add_argument("--only", action="append", metavar="EXPERIMENT", help="repeatable")
     arguments.add_argument("--json", action="store_true")
     options = arguments.parse_args()
     console = Console(stderr=True)
-    table = Table("experiment", "specimen", "must be", "was", title=f"{options.runs} runs each")
-    rows = cells()
+    table = Table(
+        "experiment",
+        "specimen",
+        "must be",
+        "was",
+        title=f"{options.runs} runs each, {options.fabric} fabric",
+    )
+    rows = [cell for cell in cells() if not options.only or cell["experiment"] in options.only]
     for cell in rows:
         with tempfile.TemporaryDirectory() as folder:
             cell["verdicts"] = []
             for seed in range(1, options.runs + 1):
-                cell["verdicts"].append(verdict(cell, seed, folder))
+                cell["verdicts"].append(verdict(cell, seed, options.fabric, folder))
                 console.print(cell["experiment"], cell["specimen"], seed, cell["verdicts"][-1])
         right = cell["verdicts"].count(cell["expected"])
         cell["right"] = right
