@@ -5,6 +5,7 @@ nothing else. What is made here has no name in any file system: the kernel takes
 last process and the last descriptor that hold it are gone.
 """
 
+import fcntl
 import os
 import socket
 import struct
@@ -17,6 +18,7 @@ _THIS_NETWORK = "/proc/thread-self/ns/net"
 # Netlink (rtnetlink(7)), for one question that must be answered before a library is imported.
 _NEW_LINK, _REQUEST_ACK_EXCLUSIVE_CREATE = 16, 0x1 | 0x4 | 0x200 | 0x400
 _LINK_INFO, _KIND = 18, 1
+_SET_FLAGS, _UP = 0x8914, 0x1
 _NEEDED_KINDS = ("bridge", "veth")
 
 
@@ -96,9 +98,16 @@ def route_freely() -> None:
     """
     _set("ip_forward", "1")
     _set("ip_nonlocal_bind", "1")
+    bring_up_loopback()  # without any route an address counts as none, and answers lack it
     for scope in ("all", "default"):
         _set(f"conf/{scope}/rp_filter", "0")
         _set(f"conf/{scope}/send_redirects", "0")
+
+
+def bring_up_loopback() -> None:
+    """Have this network namespace reach itself (netdevice(7))."""
+    with socket.socket() as any_socket:
+        fcntl.ioctl(any_socket, _SET_FLAGS, struct.pack("=16sH14x", b"lo", _UP))
 
 
 def answer_on_every_link() -> None:

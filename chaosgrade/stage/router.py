@@ -8,7 +8,6 @@ knows where it was and does not ask for it, so that nobody is told that it is un
 import os
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Network
-from typing import Any
 
 from pyroute2 import IPRoute, NetlinkError
 
@@ -38,7 +37,6 @@ class Router:
 
     def __init__(self, services: Iterable[str]) -> None:
         self._netlink = IPRoute()
-        _bring_up_loopback(self._netlink)
         (loopback,) = self._netlink.link_lookup(ifname="lo")
         for address in services:
             self._netlink.addr("add", index=loopback, address=address, prefixlen=32)
@@ -143,7 +141,7 @@ def _configure(name: str, host: str, gateway: str, gateway_mac: str) -> str:
     """
     with IPRoute() as netlink:
         namespaces.answer_on_every_link()
-        _bring_up_loopback(netlink)
+        namespaces.bring_up_loopback()
         (link,) = netlink.link_lookup(ifname=name)
         netlink.link("set", index=link, state="up")
         netlink.addr("add", index=link, address=host, prefixlen=32)
@@ -154,11 +152,6 @@ def _configure(name: str, host: str, gateway: str, gateway_mac: str) -> str:
         netlink.route("add", priority=table, **route)
         netlink.rule("add", src=host, src_len=32, table=table)
         return str(netlink.get_links(link)[0].get("address"))
-
-
-def _bring_up_loopback(netlink: Any) -> None:
-    (loopback,) = netlink.link_lookup(ifname="lo")
-    netlink.link("set", index=loopback, state="up")
 
 
 def _gateway(subnet: IPv4Network) -> IPv4Address:
