@@ -6,11 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TextIO
 
 from chaosgrade.errors import ChaosgradeError, Exit, UsageError
 from chaosgrade.trial import Halt
@@ -117,32 +118,37 @@ def stage_command(
 
 @contextlib.contextmanager
 def _private_stage(target: Target, halt: Halt) -> Iterator[dict[str, Any]]:
-    process = subprocess.Popen(
-        stage_command(
-            target.template, target.parameters, target.time_scale, target.fabric, "--json"
-        ),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "CHAOSGRADE_PARENT": str(os.getpid())},
-        text=True,
-        start_new_session=True,  # Ctrl-C is for us: the stage goes down after the undo
+    command = stage_command(
+        target.template, target.parameters, target.time_scale, target.fabric, "--json"
     )
-    try:
-        assert process.stdout is not None  # noqa: S101 - it was asked for above
-        line = process.stdout.readline()
-        if halt.requested:
-            raise Interrupted("stopped while the stage was starting; nothing was changed")
-        if not line:
-            raise UsageError(_last_words(process))
-        yield json.loads(line)
-    finally:
-        _stop(process)
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=said,  # not a pipe, which would fill up while nobody reads
+            env={**os.environ, "CHAOSGRADE_PARENT": str(os.getpid())},
+            text=True,
+            start_new_session=True,  # Ctrl-C is for us: the stage goes down after the undo
+        )
+        try:
+            assert process.stdout is not None  # noqa: S101 - it was asked for above
+            line = process.stdout.readline()
+            if halt.requested:
+                raise Interrupted("stopped while the stage was starting; nothing was changed")
+            if not line:
+                process.wait(_STOP_TIMEOUT_S)
+                raise UsageError(_last_words(said))
+            yield json.loads(line)
+            if process.poll() is not None:
+                print(f"chaosgrade: the stage ended: {_last_words(said)}", file=sys.stderr)
+        finally:
+            _stop(process)
 
 
-def _last_words(process: "subprocess.Popen[str]") -> str:
-    _, errors = process.communicate(timeout=_STOP_TIMEOUT_S)
-    lines = [line for line in errors.splitlines() if line.strip()]
+def _last_words(said: TextIO) -> str:
+    said.seek(0)
+    lines = [line for line in said.read().splitlines() if line.strip()]
     words = lines[-1].removeprefix("chaosgrade: ") if lines else "no reason given"
     if "No module named" in words:
         return f"the stage needs the extra `stage`: pip install 'chaosgrade[stage]' ({words})"

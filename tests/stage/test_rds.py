@@ -29,8 +29,8 @@ _numbers = itertools.count()
 
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
-    """A failover takes a second."""
-    with running_stage("--time-scale", f"{_SCALE:g}") as running:
+    """A failover takes a second; loopback, so that clients of the tests reach what is inside."""
+    with running_stage("--time-scale", f"{_SCALE:g}", "--fabric", "loopback") as running:
         running.client("autoscaling").suspend_processes(
             AutoScalingGroupName="web", ScalingProcesses=["ReplaceUnhealthy"]
         )

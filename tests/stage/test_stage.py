@@ -17,6 +17,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.stage.conftest import Stage, descendants, eventually, running_stage
+from tests.stage.vantage import socket_at
 
 pytestmark = pytest.mark.stage
 
@@ -51,12 +52,20 @@ def hosting(stage: Stage, instance: str) -> str:
     return address
 
 
-def answers(address: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://{address}:8080/health", timeout=0.2) as response:
-            return bool(response.status == 200)
-    except OSError:
-        return False
+def answers(stage: Stage, address: str) -> bool:
+    """Whether another instance gets an answer from one."""
+    running = stage.client("ec2").describe_instances(
+        Filters=[{"Name": "instance-state-name", "Values": ["running"]}]
+    )["Reservations"]
+    others = (i["PrivateIpAddress"] for r in running for i in r["Instances"])
+    with socket_at(stage, next(other for other in others if other != address)) as client:
+        client.settimeout(0.2)
+        try:
+            client.connect((address, 8080))
+            client.sendall(b"GET /health HTTP/1.1\r\nHost: shop\r\n\r\n")
+            return b" 200 " in client.recv(4096)
+        except OSError:
+            return False
 
 
 def command(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -95,9 +104,9 @@ def test_a_terminated_instance_dies_and_is_replaced_in_its_zone(stage: Stage) ->
     """The process ends at once; the group notices at a health evaluation and launches anew."""
     victim, zone = next((i, m["AvailabilityZone"]) for i, m in members(stage).items())
     address = hosting(stage, victim)
-    assert answers(address)
+    assert answers(stage, address)
     stage.client("ec2").terminate_instances(InstanceIds=[victim])
-    eventually(lambda: not answers(address))
+    eventually(lambda: not answers(stage, address))
     eventually(lambda: victim not in members(stage) and whole(stage))
     zones = Counter(m["AvailabilityZone"] for m in members(stage).values())
     assert zones[zone] == 2
@@ -208,7 +217,7 @@ def test_standby_takes_an_instance_out_of_traffic_and_back(stage: Stage) -> None
         AutoScalingGroupName="web", InstanceIds=[chosen], ShouldDecrementDesiredCapacity=True
     )
     eventually(lambda: chosen not in health(stage))
-    assert answers(hosting(stage, chosen))
+    assert answers(stage, hosting(stage, chosen))
     autoscaling.exit_standby(AutoScalingGroupName="web", InstanceIds=[chosen])
     eventually(lambda: whole(stage))
     assert chosen in members(stage)
@@ -250,9 +259,9 @@ def test_an_instance_of_ones_own_runs_and_ends(stage: Stage) -> None:
     (started,) = ec2.run_instances(ImageId="ami-1", MinCount=1, MaxCount=1)["Instances"]
     address = started["PrivateIpAddress"]
     assert address == hosting(stage, started["InstanceId"])
-    eventually(lambda: answers(address))
+    eventually(lambda: answers(stage, address))
     ec2.terminate_instances(InstanceIds=[started["InstanceId"]])
-    eventually(lambda: not answers(address))
+    eventually(lambda: not answers(stage, address))
     assert started["InstanceId"] not in members(stage)
 
 
