@@ -258,11 +258,12 @@ class ControlPlane:
 
     def stop(self) -> None:
         """End everything that was started."""
-        children = (self._databases, self._balancer, self._hosts, self.names, self._router)
+        children = (self._databases, self._balancer, self._hosts, self.names)
         for child in children:
             child.close()
         for child in children:
             child.stop()
+        self._router.stop()  # last: whoever is just joining waits for it
 
     def _start(self, module: str, on_event: OnEvent) -> Child:
         return Child(module, on_event, self.fabric.arguments(), self.fabric.descriptors())

@@ -78,13 +78,8 @@ class NetworkService:
         named = [{"name": n, "host": host, "port": port} for n, host, port in sorted(wanted)]
         self._gateway.send({"op": "doors", "doors": named})
 
-    def close(self) -> None:
-        """Tell the processes to leave."""
-        for child in self._children():
-            child.close()
-
     def stop(self) -> None:
-        """Tell them to leave and wait for that."""
+        """Tell the processes to leave, the gateway first, and wait for that."""
         for child in self._children():
             child.stop()
 
