@@ -41,9 +41,12 @@ def create(databases: Child, name: str, zones: str = "ab", **changes: object) ->
     """Create a database with a server in each of these zones; returns their addresses."""
     hosts = [free_address()[0] for _ in zones]
     order: dict[str, object] = {
-        "servers": [{"zone": z, "host": h} for z, h in zip(zones, hosts, strict=True)],
+        "servers": [
+            {"name": z, "zone": z, "host": h} for z, h in zip(zones, hosts, strict=True)
+        ],
         "port": PORT, "user": "shop", "password": "secret", "name": "shop",
         "detection_s": _DETECTION_S, "replication": "synchronous", "lag_s": _LAG_S,
+        "readable": False, "patience_s": changes.get("detection_s", _DETECTION_S),
     }  # fmt: skip
     databases.send(op="create", database=name, **{**order, **changes})
     assert databases.wait_for("available", database=name)["host"] == hosts[0]
@@ -253,7 +256,7 @@ def test_a_failover_is_called_for_while_the_primary_is_cut_off(databases: Child)
     cut(databases, first, second)
     databases.wait_for("standby", database="called", zone="a")
     events = [e["event"] for e in databases.events if e.get("database") == "called"]
-    assert events == ["available", "down", "failing_over", "failed_over", "standby"]
+    assert events == ["standby", "available", "down", "failing_over", "failed_over", "standby"]
 
 
 def test_a_short_cut_stalls_and_heals(databases: Child) -> None:
@@ -271,7 +274,7 @@ def test_a_short_cut_stalls_and_heals(databases: Child) -> None:
     databases.send(op="fail_over", database="blink", down_s=0)
     databases.wait_for("down", database="blink")
     events = [e["event"] for e in databases.events if e.get("database") == "blink"]
-    assert events[:2] == ["available", "down"]
+    assert events[:3] == ["standby", "available", "down"]
 
 
 def test_commits_wait_for_a_standby_that_is_cut_off_and_then_go_on(databases: Child) -> None:
@@ -298,8 +301,8 @@ def test_a_read_replica_lags_and_can_be_promoted(databases: Child) -> None:
     with connect(source) as connection:
         connection.execute("CREATE TABLE orders (n int)")
         databases.send(
-            op="replicate", database="replica", servers=[{"zone": "c", "host": host}], port=PORT,
-            source="source", lag_s=_LAG_S, detection_s=_DETECTION_S,
+            op="replicate", database="replica", port=PORT, source="source", lag_s=_LAG_S,
+            servers=[{"name": "c", "zone": "c", "host": host}], detection_s=_DETECTION_S,
         )  # fmt: skip
         databases.wait_for("available", database="replica", host=host)
         began = time.monotonic()
@@ -321,8 +324,8 @@ def test_a_replica_follows_the_new_primary(databases: Child) -> None:
     first, second = create(databases, "moving")
     host = free_address()[0]
     databases.send(
-        op="replicate", database="moving-replica", servers=[{"zone": "c", "host": host}],
-        port=PORT, source="moving", lag_s=0.05, detection_s=_DETECTION_S,
+        op="replicate", database="moving-replica", port=PORT, source="moving", lag_s=0.05,
+        servers=[{"name": "c", "zone": "c", "host": host}], detection_s=_DETECTION_S,
     )  # fmt: skip
     databases.wait_for("available", database="moving-replica")
     with failing_over(databases, "moving", first, "reboot") as writers:
