@@ -113,7 +113,7 @@ def _come_up(
         env=variables,
         balancers=plane.balancer_urls,
         dns="",  # known once it listens
-        databases={database.id: database.endpoint for database in plane.databases.all()},
+        databases={each.identifier: each.endpoint for each in plane.databases.all()},
         metadata=plane.metadata_url,
         fabric="loopback",
         time_scale=options.time_scale,

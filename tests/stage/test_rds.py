@@ -256,7 +256,6 @@ def test_wrong_calls_are_awss_errors(stage: Stage) -> None:
          {**new, "AvailabilityZone": "us-east-1f"}),
         ("InvalidParameterCombination", rds.create_db_instance,
          {**new, "MultiAZ": True, "AvailabilityZone": "us-east-1a"}),
-        ("NotImplemented", rds.failover_db_cluster, {"DBClusterIdentifier": "none"}),
         ("NotImplemented", rds.stop_db_instance, {"DBInstanceIdentifier": "shop"}),
     ):  # fmt: skip
         assert refusal(call, **arguments) == code
