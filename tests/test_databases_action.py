@@ -66,10 +66,15 @@ SINGLE = {k: v for k, v in INSTANCE.items() if k != "SecondaryAvailabilityZone"}
 MEMBER = {**INSTANCE, "DBClusterIdentifier": "books"}
 
 
-def canned(*instances: Any, clusters: Any = (), interfaces: Any = ()) -> Any:
+def canned(*instances: Any, clusters: Any = (), members: Any = (), interfaces: Any = ()) -> Any:
+    def described(parameters: Any) -> Any:
+        if "Filters" in parameters:
+            return {"DBInstances": list(members)}
+        return {"DBInstances": list(instances)} if instances else GONE
+
     return CannedAws(
         {
-            "DescribeDBInstances": {"DBInstances": list(instances)} if instances else GONE,
+            "DescribeDBInstances": described,
             "DescribeDBClusters": {"DBClusters": list(clusters)} if clusters else GONE,
             "DescribeNetworkInterfaces": {"NetworkInterfaces": list(interfaces)},
             "DescribeNetworkAcls": lambda parameters: {"NetworkAcls": acls()},
@@ -131,7 +136,12 @@ def test_the_subnets_of_primary_and_standby_go_dark_and_no_others() -> None:
         canned(SINGLE), fail_over_database, identifier="shop", without_standby="black-hole"
     )
     assert [s.resource.id for s in single if s.kind == "ec2:subnet-acl"] == ["subnet-b"]
-    with pytest.raises(ActivityFailed, match="there is no DB instance shop"):
+    members = [{**SINGLE, "AvailabilityZone": f"us-east-1{zone}"} for zone in "ca"]
+    dark = planned(
+        canned(clusters=[CLUSTER], members=members), black_hole_database, identifier="books"
+    )
+    assert [s.resource.id for s in dark if s.kind == "ec2:subnet-acl"] == ["subnet-a", "subnet-c"]
+    with pytest.raises(ActivityFailed, match="there is no DB instance or cluster shop"):
         planned(canned(), black_hole_database, identifier="shop")
 
 
