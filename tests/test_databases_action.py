@@ -24,8 +24,11 @@ from chaosgrade.changes.guard import Guard
 from chaosgrade.changes.journal import Journal
 from chaosgrade.changes.model import Effect, address
 from chaosgrade.clock import Clock
+from chaosgrade.evidence import EvidenceLog
 from chaosgrade.experiment import shipped
 from chaosgrade.policies.safety import Limit, load_safety
+from chaosgrade.probes import database
+from chaosgrade.probes.database import database_status
 from chaosgrade.stage.workload.resolver import Resolver
 from tests.canned_aws import CannedAws
 from tests.commands import run
@@ -237,16 +240,19 @@ def journal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Journal
     session.activate(None)
 
 
-def begin(
-    stage: Stage, journal: Journal, run: str = "r1", limits: dict[str, Limit] | None = None
-) -> Engine:
-    """An engine for a run on the stage, active for actions."""
-    aws = Aws(
+def aws_of(stage: Stage) -> Aws:
+    return Aws(
         region=stage.document["region"],
         endpoint_url=stage.document["endpoint"],
         access_key=("stage", "stage"),
     )
-    clock = Clock()
+
+
+def begin(
+    stage: Stage, journal: Journal, run: str = "r1", limits: dict[str, Limit] | None = None
+) -> Engine:
+    """An engine for a run on the stage, active for actions."""
+    aws, clock = aws_of(stage), Clock()
     journal.open_run(
         run,
         experiment="e",
@@ -292,6 +298,45 @@ def test_a_failover_happens_is_counted_and_not_undone(stage: Stage, journal: Jou
     assert shop(stage)["AvailabilityZone"] == before["SecondaryAvailabilityZone"]
     events = stage.client("rds").describe_events(SourceIdentifier="shop", SourceType="db-instance")
     assert "Multi-AZ instance failover completed" in [e["Message"] for e in events["Events"]]
+    assert engine.undo() == []
+
+
+@pytest.mark.stage
+def test_a_cluster_fails_over_and_is_watched_meanwhile(
+    stage: Stage, journal: Journal, tmp_path: Path
+) -> None:
+    """Its status, its writer's zone and where its endpoint leads are recorded as they change."""
+    rds, aurora = stage.client("rds"), {"Engine": "aurora-postgresql"}
+    rds.create_db_cluster(
+        DBClusterIdentifier="books", MasterUsername="shop", MasterUserPassword="only-on-the-stage",
+        DBSubnetGroupName="shop", **aurora,
+    )  # fmt: skip
+    for id_ in ("books-1", "books-2"):
+        rds.create_db_instance(
+            DBClusterIdentifier="books", DBInstanceIdentifier=id_, DBInstanceClass="db.t4g.medium",
+            **aurora,
+        )  # fmt: skip
+    for id_ in ("books-1", "books-2"):
+        rds.get_waiter("db_instance_available").wait(
+            DBInstanceIdentifier=id_, WaiterConfig={"Delay": 1}
+        )
+    engine = begin(stage, journal)
+    assert database_status("books") == "available"
+    with EvidenceLog(tmp_path / "evidence.jsonl", Clock()) as evidence:
+        seen: list[Any] = []
+        evidence.on_append(seen.append)
+        observer = database.observe(
+            session.Session(aws_of(stage), engine, random.Random(1), Clock(), evidence),
+            identifier="books",
+        )
+        observer.start()
+        (told,) = fail_over_database("books")
+        assert told["proven"], told
+        eventually(lambda: seen[-1]["zone"] != seen[0]["zone"])
+        eventually(lambda: seen[-1]["address"] != seen[0]["address"])
+        observer.stop()
+    assert [seen[0]["status"], seen[-1]["status"]] == ["available", "available"]
+    assert "failing-over" in [record["status"] for record in seen]
     assert engine.undo() == []
 
 
