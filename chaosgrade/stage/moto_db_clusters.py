@@ -161,7 +161,8 @@ def _create() -> None:
     @functools.wraps(create)
     def create_db_cluster(backend: Any, kwargs: Mapping[str, Any]) -> Any:
         asked = {key: value for key, value in kwargs.items() if value is not None}
-        id_, engine = asked["db_cluster_identifier"].lower(), asked.get("engine")
+        id_, engine = asked["db_cluster_identifier"], asked.get("engine")
+        backend._validate_db_identifier(id_)
         if id_ in backend.clusters:
             raise RDSClientError("DBClusterAlreadyExistsFault", "DB Cluster already exists")
         if engine not in (AURORA, MULTI_AZ):
@@ -197,7 +198,6 @@ def _create() -> None:
                 "port": PORT,
                 "availability_zones": zones,
                 **asked,
-                "db_cluster_identifier": id_,
             },
         )
         note(cluster, "RDS-EVENT-0170")
@@ -238,6 +238,7 @@ def _members() -> None:
                 "InstanceQuotaExceeded", f"this DB cluster has at most {most} DB instances"
             )
         group, wanted = _group(backend, cluster), db_kwargs.get("availability_zone")
+        zones = zones_of(backend, group, wanted)
         taken = [member.availability_zone for member in cluster.members]
         member = create(
             backend,
@@ -247,8 +248,7 @@ def _members() -> None:
                 "db_subnet_group_name": group.name if group else None,
                 "port": cluster.port,
                 # The zone with the fewest, of equal ones the first of the DB subnet group.
-                "availability_zone": wanted
-                or min(zones_of(backend, group, wanted), key=taken.count),
+                "availability_zone": wanted or min(zones, key=taken.count),
             },
         )
         member.status, member.secondary_availability_zone = "creating", None
@@ -303,7 +303,8 @@ def _fail_over(hooks: DatabaseHooks) -> None:
         **kwargs: Any,
     ) -> Any:
         cluster = _found(backend, db_cluster_identifier)
-        id_, target = cluster.db_cluster_identifier, target_db_instance_identifier
+        id_ = cluster.db_cluster_identifier
+        target = (target_db_instance_identifier or "").lower() or None
         if cluster.status != AVAILABLE:
             raise InvalidDBClusterStateFault(
                 f"DbCluster {id_} is in {cluster.status} state but expected it to be available."
@@ -331,9 +332,9 @@ def _found(backend: Any, id_: str) -> Any:
     Raises:
         DBClusterNotFoundError: there is none.
     """
-    if id_.lower() not in backend.clusters:
+    if id_ not in backend.clusters:
         raise DBClusterNotFoundError(id_)
-    return backend.clusters[id_.lower()]
+    return backend.clusters[id_]
 
 
 def _group(backend: Any, cluster: Any) -> Any | None:

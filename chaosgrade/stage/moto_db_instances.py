@@ -229,9 +229,9 @@ def zones_of(backend: Any, group: Any | None, wanted: str | None) -> list[str]:
 
 def _reboot(hooks: DatabaseHooks) -> None:
     def reboot_db_instance(response: Any) -> Any:
-        id_ = response.params["DBInstanceIdentifier"]
         force = bool(response.params.get("ForceFailover"))
-        instance = available_instance(response.backend, id_)
+        instance = available_instance(response.backend, response.params["DBInstanceIdentifier"])
+        id_ = instance.db_instance_identifier
         if force and not instance.multi_az:
             raise InvalidParameterCombination(
                 "Cannot perform a force failover since the instance is not configured for MultiAZ."

@@ -149,7 +149,7 @@ def test_members_come_and_go_and_the_data_stays(stage: Stage) -> None:
     rds = stage.client("rds")
     cluster = create(stage, "books")
     rds.get_waiter("db_cluster_available").wait(DBClusterIdentifier="books")
-    add(stage, "books", "books-1")
+    add(stage, "books", "Books-1")
     settle(stage, "books", "books-1")
     assert leads_to(stage, cluster["ReaderEndpoint"], "books-1")
     assert refusal(rds.failover_db_cluster, DBClusterIdentifier="books") == (
@@ -163,11 +163,11 @@ def test_members_come_and_go_and_the_data_stays(stage: Stage) -> None:
     settle(stage, "books", "books-1", "books-2", "books-3")
     assert len({m["AvailabilityZone"] for m in members(stage, "books").values()}) == 3
     eventually(lambda: leads_to(stage, cluster["ReaderEndpoint"], "books-2", "books-3"))
-    rds.failover_db_cluster(DBClusterIdentifier="books", TargetDBInstanceIdentifier="books-3")
+    rds.failover_db_cluster(DBClusterIdentifier="Books", TargetDBInstanceIdentifier="books-3")
     eventually(lambda: writer(stage, "books") == "books-3")
     settle(stage, "books", "books-1", "books-2", "books-3")
     eventually(lambda: leads_to(stage, cluster["ReaderEndpoint"], "books-1", "books-2"))
-    rds.delete_db_instance(DBInstanceIdentifier="books-3", SkipFinalSnapshot=True)
+    rds.delete_db_instance(DBInstanceIdentifier="BOOKS-3", SkipFinalSnapshot=True)
     eventually(lambda: writer(stage, "books") == "books-2")
     rds.delete_db_instance(DBInstanceIdentifier="books-1", SkipFinalSnapshot=True)
     settle(stage, "books", "books-2")
@@ -258,6 +258,8 @@ def test_wrong_calls_are_awss_errors(stage: Stage) -> None:
          {**shop, **member, "MasterUsername": "shop"}),
         ("InvalidParameterCombination", rds.create_db_instance,
          {**shop, **member, "Engine": "postgres"}),
+        ("InvalidParameterValue", rds.create_db_instance,
+         {**shop, **member, "AvailabilityZone": "us-east-1f"}),
         ("InvalidParameterCombination", rds.reboot_db_instance,
          {"DBInstanceIdentifier": "shop-1", "ForceFailover": True}),
         ("InvalidParameterCombination", rds.create_db_instance_read_replica,
