@@ -12,6 +12,7 @@ from chaosgrade.changes.database import (
     InstanceFailover,
     described_cluster,
     described_instance,
+    described_members,
     writer_of,
 )
 from chaosgrade.changes.model import Change
@@ -38,8 +39,9 @@ def fail_over_database(
 
     Arguments:
         identifier: of the DB instance or the DB cluster.
-        without_standby: what happens to a DB instance that is not Multi-AZ: "refuse" is an error;
-            "black-hole" does what the loss of its zone would, see `black_hole_database`.
+        without_standby: what happens to a DB instance that is not Multi-AZ, or a DB cluster
+            without a reader: "refuse" is an error; "black-hole" does what the loss of its zone
+            would, see `black_hole_database`.
 
     Returns: one object per change: change, resource, zone, summary, proven, detail.
 
@@ -61,33 +63,37 @@ def fail_over_database(
             raise UsageError(
                 f"without_standby must be {' or '.join(_WITHOUT_STANDBY)}, got {without_standby!r}"
             )
-        try:
-            instance = described_instance(session.aws, identifier)
-        except ResourceGone:
-            return _strike(session, _failover_of_cluster(session.aws, identifier))
-        if cluster := instance.get("DBClusterIdentifier"):
+        found = _found(session.aws, identifier)
+        members = found.get("DBClusterMembers")
+        if members is None and (cluster := found.get("DBClusterIdentifier")):
             raise UsageError(
                 f"{identifier} is a member of the DB cluster {cluster}: a cluster fails over as a"
                 f" whole, give {cluster}"
             )
-        if not instance.get("MultiAZ"):
-            if without_standby == "refuse":
-                raise UsageError(f"{identifier} is not Multi-AZ: it has no standby to fail over to")
-            return cut_off(session, _own_subnets(session.aws, instance))
-        return _strike(session, InstanceFailover(identifier, instance["AvailabilityZone"]))
+        if members and len(members) > 1:
+            return _strike(session, ClusterFailover(identifier, writer_of(found)))
+        if found.get("MultiAZ") and members is None:
+            return _strike(session, InstanceFailover(identifier, found["AvailabilityZone"]))
+        if without_standby == "refuse":
+            raise UsageError(
+                f"{identifier} is not Multi-AZ: it has no standby to fail over to"
+                if members is None
+                else f"the DB cluster {identifier} has no reader to fail over to"
+            )
+        return cut_off(session, _own_subnets(session.aws, identifier, found))
 
 
 def black_hole_database(
     identifier: str, configuration: Configuration = None, secrets: Secrets = None
 ) -> list[dict[str, Any]]:
-    """Have a DB instance answer nothing any more: its primary's subnets and its standby's go dark.
+    """Have a database answer nothing any more: the subnets of all its servers go dark.
 
     Each subnet is given a network ACL that denies everything; established connections stop at once.
     Undone by giving each subnet its former network ACL. The DB subnet group must hold nothing but
     databases in these zones, or the outage would not be the database's alone.
 
     Arguments:
-        identifier: of the DB instance.
+        identifier: of the DB instance or the DB cluster.
 
     Returns: one object per change: change, resource, zone, summary, proven, detail.
 
@@ -106,25 +112,24 @@ def black_hole_database(
     ReplaceNetworkAclAssociation.
     """
     with activity(configuration) as session:
+        found = _found(session.aws, identifier)
+        return cut_off(session, _own_subnets(session.aws, identifier, found))
+
+
+def _found(aws: Aws, identifier: str) -> Mapping[str, Any]:
+    """The DB instance of this name, or else the DB cluster, which has DBClusterMembers.
+
+    Raises:
+        TargetNotFound: neither is there.
+    """
+    for describe in (described_instance, described_cluster):
         try:
-            instance = described_instance(session.aws, identifier)
+            return describe(aws, identifier)
         except ResourceGone:
-            raise TargetNotFound(
-                f"there is no DB instance {identifier}; check the name and the Region"
-            ) from None
-        return cut_off(session, _own_subnets(session.aws, instance))
-
-
-def _failover_of_cluster(aws: Aws, identifier: str) -> ClusterFailover:
-    try:
-        cluster = described_cluster(aws, identifier)
-    except ResourceGone:
-        raise TargetNotFound(
-            f"there is no DB instance or cluster {identifier}; check the name and the Region"
-        ) from None
-    if len(cluster["DBClusterMembers"]) < 2:
-        raise UsageError(f"the DB cluster {identifier} has no reader to fail over to")
-    return ClusterFailover(identifier, writer_of(cluster))
+            continue
+    raise TargetNotFound(
+        f"there is no DB instance or cluster {identifier}; check the name and the Region"
+    )
 
 
 def _strike(session: Session, strike: InstanceFailover | ClusterFailover) -> list[dict[str, Any]]:
@@ -141,26 +146,31 @@ def _strike(session: Session, strike: InstanceFailover | ClusterFailover) -> lis
     ]
 
 
-def _own_subnets(aws: Aws, instance: Mapping[str, Any]) -> list[Subnet]:
-    """The subnets that a DB instance's servers can be in.
+def _own_subnets(aws: Aws, identifier: str, found: Mapping[str, Any]) -> list[Subnet]:
+    """The subnets that the servers of a database can be in.
 
     Raises:
+        TargetNotFound: there is none.
         UsageError: something else is in them too.
     """
-    identifier, group = instance["DBInstanceIdentifier"], instance["DBSubnetGroup"]
-    zones = [
-        str(instance[key])
+    servers = described_members(aws, identifier) if "DBClusterMembers" in found else [found]
+    zones = {
+        str(server[key])
+        for server in servers
         for key in ("AvailabilityZone", "SecondaryAvailabilityZone")
-        if instance.get(key)
-    ]
-    subnets = [
+        if server.get(key)
+    }
+    own = {
         Subnet(subnet["SubnetIdentifier"], group["VpcId"], zone)
+        for group in (server["DBSubnetGroup"] for server in servers)
         for subnet in group["Subnets"]
         if (zone := subnet["SubnetAvailabilityZone"]["Name"]) in zones
-    ]
+    }
+    subnets = sorted(own, key=lambda subnet: subnet.id)
     if not subnets:
         raise TargetNotFound(
-            f"the DB subnet group of {identifier} has no subnet in {', '.join(zones)}"
+            f"the DB subnet group of {identifier} has no subnet in"
+            f" {', '.join(sorted(zones)) or 'any zone: it has no DB instance'}"
         )
     filters = [{"Name": "subnet-id", "Values": [subnet.id for subnet in subnets]}]
     call = Call("ec2", "DescribeNetworkInterfaces", {"Filters": filters, "MaxResults": 1000})
@@ -174,4 +184,4 @@ def _own_subnets(aws: Aws, instance: Mapping[str, Any]) -> list[Subnet]:
                 f"{interface['NetworkInterfaceId']} ({holder or 'in use by nobody'}): the outage "
                 "would not be the database's alone; give databases subnets of their own"
             )
-    return sorted(subnets, key=lambda subnet: subnet.id)
+    return subnets

@@ -1,11 +1,11 @@
-"""What failovers of the stage's Multi-AZ database cost, and that they lose nothing.
+"""What failovers of the stage's databases cost, and that they lose nothing.
 
-`python benchmarks/failover.py [--failovers 20] [--asynchronous 5] [--json]` brings up a stage, has
-writers insert numbers through the database's endpoint name, each with a number of its own, and
-reboots the DB instance with a failover again and again. Afterwards it compares the ledger of the
-writers with the table:
+`python benchmarks/failover.py [--failovers 20] [--cluster 20] [--asynchronous 5] [--json]` brings
+up a stage, has writers insert numbers through the database's endpoint name, each with a number of
+its own, and reboots the Multi-AZ DB instance with a failover again and again, or fails the DB
+cluster over. Afterwards it compares the ledger of the writers with the table:
 
-- acknowledged and missing: lost; with a synchronous standby there must be none;
+- acknowledged and missing: lost; with a synchronous standby or a cluster there must be none;
 - sent, and not answered when the connection broke: indeterminate, kept or not;
 - measured seconds from the call to the first error, the first write after it, the name's change.
 
@@ -38,6 +38,12 @@ RATE_PER_S = 260.0
 WRITERS = 4
 CALM_S = 2.5
 DATABASE = "shop"
+PARAMETERS = {
+    "synchronous": "DatabaseReplication=synchronous",
+    "cluster": "DatabaseKind=cluster",
+    "asynchronous": "DatabaseReplication=asynchronous",
+}
+"""{what is failed over: the parameter of the template that makes it}."""
 _TIMEOUT_S = 30.0
 _ASK_S = 0.005
 
@@ -108,6 +114,9 @@ class Writers:
                     number += WRITERS
                     try:
                         connection.execute("INSERT INTO ledger VALUES (%s)", (number,))
+                    except psycopg.errors.ReadOnlySqlTransaction:  # a reader by now: refused
+                        ledger.errors.append(time.monotonic())
+                        break
                     except psycopg.Error:
                         ledger.indeterminate[number] = time.monotonic()
                         ledger.errors.append(ledger.indeterminate[number])
@@ -135,7 +144,7 @@ class Failover:
 class Result:
     """What came of a stage's failovers."""
 
-    replication: str
+    kind: str
     failovers: Sequence[Failover]
     acknowledged: int
     lost: int
@@ -144,12 +153,13 @@ class Result:
 
 
 @contextmanager
-def stage(replication: str, time_scale: float) -> Iterator[dict[str, Any]]:
+def stage(kind: str, time_scale: float) -> Iterator[dict[str, Any]]:
     """A stage's description."""
     process = subprocess.Popen(
         [
             Path(sys.executable).parent / "chaosgrade", "stage", "up", "--json",
-            "--time-scale", f"{time_scale:g}", "--parameter", f"DatabaseReplication={replication}",
+            "--fabric", "loopback",  # our own client reaches the database
+            "--time-scale", f"{time_scale:g}", "--parameter", PARAMETERS[kind],
         ],
         stdout=subprocess.PIPE,
         text=True,
@@ -174,7 +184,7 @@ def fail_over(rds: Any, dns: str, name: str, ledger: Ledger) -> Failover:
     per_s = len(calm) / (time.monotonic() - began)
     before, errors = Resolver(dns).resolve(name), len(ledger.errors)
     called = time.monotonic()
-    rds.reboot_db_instance(DBInstanceIdentifier=DATABASE, ForceFailover=True)
+    _strike(rds)
     while Resolver(dns).resolve(name) == before:
         _wait(called)
     changed = time.monotonic()
@@ -182,9 +192,18 @@ def fail_over(rds: Any, dns: str, name: str, ledger: Ledger) -> Failover:
         _wait(called)
     while not (later := [at for at in list(ledger.acknowledged.values()) if at > first_error]):
         _wait(called)
-    while rds.describe_db_instances()["DBInstances"][0]["DBInstanceStatus"] != "available":
+    while {i["DBInstanceStatus"] for i in rds.describe_db_instances()["DBInstances"]} != {
+        "available"
+    }:
         _wait(called)
     return Failover(per_s, first_error - called, min(later) - called, changed - called)
+
+
+def _strike(rds: Any) -> None:
+    if rds.describe_db_clusters()["DBClusters"]:
+        rds.failover_db_cluster(DBClusterIdentifier=DATABASE)
+    else:
+        rds.reboot_db_instance(DBInstanceIdentifier=DATABASE, ForceFailover=True)
 
 
 def _wait(since: float) -> None:
@@ -193,9 +212,9 @@ def _wait(since: float) -> None:
     time.sleep(_ASK_S)
 
 
-def measure(replication: str, failovers: int, time_scale: float, console: Console) -> Result:
+def measure(kind: str, failovers: int, time_scale: float, console: Console) -> Result:
     """Fail over so many times under writes, and compare the books."""
-    with stage(replication, time_scale) as document:
+    with stage(kind, time_scale) as document:
         rds = boto3.client(
             "rds",
             endpoint_url=document["endpoint"],
@@ -207,11 +226,11 @@ def measure(replication: str, failovers: int, time_scale: float, console: Consol
         writers, done = Writers(dns, name), []
         for number in range(failovers):
             done.append(fail_over(rds, dns, name, writers.ledger))
-            console.print(f"{replication} failover {number + 1} of {failovers}", style="dim")
+            console.print(f"{kind} failover {number + 1} of {failovers}", style="dim")
         writers.end()
         ledger, kept = writers.ledger, writers.kept()
     return Result(
-        replication,
+        kind,
         done,
         acknowledged=len(ledger.acknowledged),
         lost=len(ledger.acknowledged.keys() - kept),
@@ -221,8 +240,8 @@ def measure(replication: str, failovers: int, time_scale: float, console: Consol
 
 
 def show(results: Sequence[Result], console: Console) -> None:
-    """A column for each kind of replication."""
-    table = Table("", *(f"{r.replication}, {len(r.failovers)} failovers" for r in results))
+    """A column for each kind of database."""
+    table = Table("", *(f"{r.kind}, {len(r.failovers)} failovers" for r in results))
     for title, attribute in (
         ("acknowledged writes", "acknowledged"),
         ("of these lost", "lost"),
@@ -249,10 +268,10 @@ def problems(results: Sequence[Result]) -> Iterator[str]:
     for result in results:
         least = min(failover.per_s for failover in result.failovers)
         if least < LEAST_PER_S:
-            yield f"{result.replication}: {least:.0f} writes/s are fewer than {LEAST_PER_S:.0f}"
-        if result.replication == "synchronous" and result.lost:
-            yield f"synchronous: {result.lost} acknowledged writes are lost"
-        if result.replication == "asynchronous" and not result.lost:
+            yield f"{result.kind}: {least:.0f} writes/s are fewer than {LEAST_PER_S:.0f}"
+        if result.kind != "asynchronous" and result.lost:
+            yield f"{result.kind}: {result.lost} acknowledged writes are lost"
+        if result.kind == "asynchronous" and not result.lost:
             yield "asynchronous: nothing was lost"
 
 
@@ -260,15 +279,17 @@ def main() -> None:
     """Measure and print."""
     arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     arguments.add_argument("--failovers", type=int, default=20, help="with a synchronous standby")
+    arguments.add_argument("--cluster", type=int, default=20, help="of a DB cluster")
     arguments.add_argument("--asynchronous", type=int, default=5, help="with an asynchronous one")
     arguments.add_argument("--time-scale", type=float, default=20.0)
     arguments.add_argument("--json", action="store_true")
     options = arguments.parse_args()
     console = Console(stderr=options.json)
     results = [
-        measure(replication, count, options.time_scale, console)
-        for replication, count in (
+        measure(kind, count, options.time_scale, console)
+        for kind, count in (
             ("synchronous", options.failovers),
+            ("cluster", options.cluster),
             ("asynchronous", options.asynchronous),
         )
         if count

@@ -1,29 +1,31 @@
-"""What Amazon RDS says of a DB instance, and where its endpoint leads."""
+"""What Amazon RDS says of a database, and where its endpoint leads."""
 
+import functools
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from chaoslib.types import Configuration, Secrets
 
 from chaosgrade.aws import Aws, ResourceGone
-from chaosgrade.changes.database import described_instance
+from chaosgrade.changes.database import described_cluster, described_instance, writer_of
 from chaosgrade.errors import TargetNotFound
 from chaosgrade.probes.poll import Poll
 from chaosgrade.session import Session, activity
 
 __all__ = ["database_status"]
 
-READS: tuple[str, ...] = ("rds:DescribeDBInstances",)
+READS: tuple[str, ...] = ("rds:DescribeDBClusters", "rds:DescribeDBInstances")
 """IAM actions that this probe and its observer need."""
 
 
 def database_status(
     identifier: str, configuration: Configuration = None, secrets: Secrets = None
 ) -> str:
-    """Status of a DB instance, such as "available".
+    """Status of a DB instance or a DB cluster, such as "available".
 
     Arguments:
-        identifier: of the DB instance.
+        identifier: of the DB instance or the DB cluster.
 
     Example:
         ```yaml
@@ -37,10 +39,10 @@ def database_status(
           arguments: {identifier: shop}
         ```
 
-    Source: Amazon RDS API Reference, DescribeDBInstances.
+    Source: Amazon RDS API Reference, DescribeDBInstances and DescribeDBClusters.
     """
     with activity(configuration) as session:
-        return str(_read(session.aws, identifier)["status"])
+        return str(_reader(session.aws, identifier)()["status"])
 
 
 def observe(session: Session, *, identifier: str) -> Poll:
@@ -48,12 +50,13 @@ def observe(session: Session, *, identifier: str) -> Poll:
 
     Args:
         session: the run.
-        identifier: of a DB instance.
+        identifier: of a DB instance or a DB cluster; its zone is that of the writer.
     """
     name_server = session.aws.environment.name_server
+    read = functools.cache(lambda: _reader(session.aws, identifier))
 
     def look() -> dict[str, Any]:
-        seen = _read(session.aws, identifier)
+        seen = read()()
         return {**seen, "address": _address(seen.pop("endpoint"), name_server)}
 
     return Poll(session, "database", look)
@@ -72,17 +75,49 @@ def _address(name: str, name_server: str | None) -> str | None:
         return None
 
 
-def _read(aws: Aws, identifier: str) -> dict[str, Any]:
-    """Identifier, status, zone and endpoint."""
-    try:
+def _reader(aws: Aws, identifier: str) -> Callable[[], dict[str, Any]]:
+    """What gives identifier, status, zone and endpoint; which of the two it is, is asked once.
+
+    Raises:
+        TargetNotFound: there is neither.
+    """
+    for read in (_instance(aws, identifier), _cluster(aws, identifier)):
+        try:
+            read()
+        except ResourceGone:
+            continue
+        return read
+    raise TargetNotFound(
+        f"there is no DB instance or cluster {identifier}; check the name and the Region"
+    )
+
+
+def _instance(aws: Aws, identifier: str) -> Callable[[], dict[str, Any]]:
+    def read() -> dict[str, Any]:
         instance = described_instance(aws, identifier)
-    except ResourceGone:
-        raise TargetNotFound(
-            f"there is no DB instance {identifier}; check the name and the Region"
-        ) from None
-    return {
-        "identifier": identifier,
-        "status": instance["DBInstanceStatus"],
-        "zone": instance.get("AvailabilityZone", ""),
-        "endpoint": instance.get("Endpoint", {}).get("Address", ""),
-    }
+        return {
+            "identifier": identifier,
+            "status": instance["DBInstanceStatus"],
+            "zone": instance.get("AvailabilityZone", ""),
+            "endpoint": instance.get("Endpoint", {}).get("Address", ""),
+        }
+
+    return read
+
+
+def _cluster(aws: Aws, identifier: str) -> Callable[[], dict[str, Any]]:
+    @functools.cache
+    def zone(writer: str) -> str:  # a DB instance of a cluster stays where it is
+        return str(described_instance(aws, writer).get("AvailabilityZone", ""))
+
+    def read() -> dict[str, Any]:
+        cluster = described_cluster(aws, identifier)
+        writer = writer_of(cluster)
+        return {
+            "identifier": identifier,
+            "status": cluster["Status"],
+            "zone": zone(writer) if writer else "",
+            "endpoint": cluster.get("Endpoint", ""),
+        }
+
+    return read

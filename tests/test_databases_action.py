@@ -2,7 +2,6 @@
 
 import json
 import random
-import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,12 +23,16 @@ from chaosgrade.changes.guard import Guard
 from chaosgrade.changes.journal import Journal
 from chaosgrade.changes.model import Effect, address
 from chaosgrade.clock import Clock
+from chaosgrade.evidence import EvidenceLog
 from chaosgrade.experiment import shipped
 from chaosgrade.policies.safety import Limit, load_safety
+from chaosgrade.probes import database
+from chaosgrade.probes.database import database_status
 from chaosgrade.stage.workload.resolver import Resolver
 from tests.canned_aws import CannedAws
 from tests.commands import run
 from tests.stage.conftest import Stage, eventually, running_stage
+from tests.stage.vantage import neighbour, socket_at
 
 GONE = ResourceGone("there is none", code="DBInstanceNotFound")
 GROUP = {
@@ -66,10 +69,15 @@ SINGLE = {k: v for k, v in INSTANCE.items() if k != "SecondaryAvailabilityZone"}
 MEMBER = {**INSTANCE, "DBClusterIdentifier": "books"}
 
 
-def canned(*instances: Any, clusters: Any = (), interfaces: Any = ()) -> Any:
+def canned(*instances: Any, clusters: Any = (), members: Any = (), interfaces: Any = ()) -> Any:
+    def described(parameters: Any) -> Any:
+        if "Filters" in parameters:
+            return {"DBInstances": list(members)}
+        return {"DBInstances": list(instances)} if instances else GONE
+
     return CannedAws(
         {
-            "DescribeDBInstances": {"DBInstances": list(instances)} if instances else GONE,
+            "DescribeDBInstances": described,
             "DescribeDBClusters": {"DBClusters": list(clusters)} if clusters else GONE,
             "DescribeNetworkInterfaces": {"NetworkInterfaces": list(interfaces)},
             "DescribeNetworkAcls": lambda parameters: {"NetworkAcls": acls()},
@@ -131,7 +139,12 @@ def test_the_subnets_of_primary_and_standby_go_dark_and_no_others() -> None:
         canned(SINGLE), fail_over_database, identifier="shop", without_standby="black-hole"
     )
     assert [s.resource.id for s in single if s.kind == "ec2:subnet-acl"] == ["subnet-b"]
-    with pytest.raises(ActivityFailed, match="there is no DB instance shop"):
+    members = [{**SINGLE, "AvailabilityZone": f"us-east-1{zone}"} for zone in "ca"]
+    dark = planned(
+        canned(clusters=[CLUSTER], members=members), black_hole_database, identifier="books"
+    )
+    assert [s.resource.id for s in dark if s.kind == "ec2:subnet-acl"] == ["subnet-a", "subnet-c"]
+    with pytest.raises(ActivityFailed, match="there is no DB instance or cluster shop"):
         planned(canned(), black_hole_database, identifier="shop")
 
 
@@ -227,16 +240,19 @@ def journal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Journal
     session.activate(None)
 
 
-def begin(
-    stage: Stage, journal: Journal, run: str = "r1", limits: dict[str, Limit] | None = None
-) -> Engine:
-    """An engine for a run on the stage, active for actions."""
-    aws = Aws(
+def aws_of(stage: Stage) -> Aws:
+    return Aws(
         region=stage.document["region"],
         endpoint_url=stage.document["endpoint"],
         access_key=("stage", "stage"),
     )
-    clock = Clock()
+
+
+def begin(
+    stage: Stage, journal: Journal, run: str = "r1", limits: dict[str, Limit] | None = None
+) -> Engine:
+    """An engine for a run on the stage, active for actions."""
+    aws, clock = aws_of(stage), Clock()
     journal.open_run(
         run,
         experiment="e",
@@ -257,14 +273,16 @@ def shop(stage: Stage) -> dict[str, Any]:
 
 
 def answers(stage: Stage) -> bool:
-    """Whether a connection to the database's endpoint can be made within a second."""
+    """Whether an instance can connect to the database's endpoint within a second."""
     endpoint = shop(stage)["Endpoint"]
     there = Resolver(stage.document["dns"]).resolve(endpoint["Address"])
-    try:
-        socket.create_connection((there, endpoint["Port"]), timeout=1).close()
-    except TimeoutError:
-        return False
-    return True
+    with socket_at(stage, neighbour(stage)) as client:
+        client.settimeout(1)
+        try:
+            client.connect((there, endpoint["Port"]))
+        except TimeoutError:
+            return False
+        return True
 
 
 @pytest.mark.stage
@@ -282,6 +300,45 @@ def test_a_failover_happens_is_counted_and_not_undone(stage: Stage, journal: Jou
     assert shop(stage)["AvailabilityZone"] == before["SecondaryAvailabilityZone"]
     events = stage.client("rds").describe_events(SourceIdentifier="shop", SourceType="db-instance")
     assert "Multi-AZ instance failover completed" in [e["Message"] for e in events["Events"]]
+    assert engine.undo() == []
+
+
+@pytest.mark.stage
+def test_a_cluster_fails_over_and_is_watched_meanwhile(
+    stage: Stage, journal: Journal, tmp_path: Path
+) -> None:
+    """Its status, its writer's zone and where its endpoint leads are recorded as they change."""
+    rds, aurora = stage.client("rds"), {"Engine": "aurora-postgresql"}
+    rds.create_db_cluster(
+        DBClusterIdentifier="books", MasterUsername="shop", MasterUserPassword="only-on-the-stage",
+        DBSubnetGroupName="shop", **aurora,
+    )  # fmt: skip
+    for id_ in ("books-1", "books-2"):
+        rds.create_db_instance(
+            DBClusterIdentifier="books", DBInstanceIdentifier=id_, DBInstanceClass="db.t4g.medium",
+            **aurora,
+        )  # fmt: skip
+    for id_ in ("books-1", "books-2"):
+        rds.get_waiter("db_instance_available").wait(
+            DBInstanceIdentifier=id_, WaiterConfig={"Delay": 1}
+        )
+    engine = begin(stage, journal)
+    assert database_status("books") == "available"
+    with EvidenceLog(tmp_path / "evidence.jsonl", Clock()) as evidence:
+        seen: list[Any] = []
+        evidence.on_append(seen.append)
+        observer = database.observe(
+            session.Session(aws_of(stage), engine, random.Random(1), Clock(), evidence),
+            identifier="books",
+        )
+        observer.start()
+        (told,) = fail_over_database("books")
+        assert told["proven"], told
+        eventually(lambda: seen[-1]["zone"] != seen[0]["zone"])
+        eventually(lambda: seen[-1]["address"] != seen[0]["address"])
+        observer.stop()
+    assert [seen[0]["status"], seen[-1]["status"]] == ["available", "available"]
+    assert "failing-over" in [record["status"] for record in seen]
     assert engine.undo() == []
 
 

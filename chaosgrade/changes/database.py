@@ -116,6 +116,12 @@ def described_cluster(aws: Aws, identifier: str) -> Mapping[str, Any]:
     raise ResourceGone(f"there is no DB cluster {identifier}", code="DBClusterNotFoundFault")
 
 
+def described_members(aws: Aws, identifier: str) -> list[Mapping[str, Any]]:
+    """What RDS tells of the DB instances of a DB cluster."""
+    filters = [{"Name": "db-cluster-id", "Values": [identifier]}]
+    return list(aws.pages(Call("rds", "DescribeDBInstances", {"Filters": filters}), "DBInstances"))
+
+
 def writer_of(cluster: Mapping[str, Any]) -> str:
     """The identifier of the DB instance that writes; "" while none does."""
     for member in cluster["DBClusterMembers"]:

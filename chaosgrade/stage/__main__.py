@@ -125,7 +125,7 @@ def _come_up(
         env=variables,
         balancers=plane.balancer_urls,
         dns="",  # known once it listens
-        databases={database.id: database.endpoint for database in plane.databases.all()},
+        databases={each.identifier: each.endpoint for each in plane.databases.all()},
         metadata=plane.metadata_url,
         fabric=plane.fabric.name,
         time_scale=options.time_scale,

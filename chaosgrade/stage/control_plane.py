@@ -138,7 +138,11 @@ class ControlPlane:
         )
         moto_replacements.install(hooks, self.world)
         self.databases = moto_databases.MotoDatabases(self._region)
-        moto_databases.install(DatabaseHooks(self._databases.reboot, self._databases.promote))
+        moto_databases.install(
+            DatabaseHooks(
+                self._databases.restart, self._databases.fail_over, self._databases.promote
+            )
+        )
         moto_spot.install(hooks, self.world)
         moto_fis.install(hooks, self._faults)
         self._groups = GroupReconciler(

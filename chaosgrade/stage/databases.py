@@ -1,23 +1,30 @@
 """The databases of the stage: `python -m chaosgrade.stage.databases` runs PostgreSQL for each.
 
 Its arguments are those of its fabric, see `fabric.of`. Orders come as JSON lines on standard input,
-events go out on standard output; times are measured seconds, `servers` are [{"zone", "host"}, …],
-the primary first:
+events go out on standard output; times are measured seconds, `servers` are [{"name", "zone", "host",
+"tier"}, …], the primary first:
 
     {"op": "create", "database", "servers", "port", "user", "password", "name", "detection_s",
-     "replication": "synchronous" | "asynchronous", "lag_s"}
+     "patience_s", "replication": "synchronous" | "asynchronous", "lag_s", "readable"}
     {"op": "replicate", "database", "servers", "port", "source", "lag_s", "detection_s"}
-    {"op": "restart" | "fail_over", "database", "down_s"}
+    {"op": "join", "database", "server": one as above}
+    {"op": "leave", "database", "server": name}
+    {"op": "restart", "database", "server": name or null, "down_s"}
+    {"op": "fail_over", "database", "to": name or null, "down_s"}
     {"op": "promote" | "delete", "database"}    {"op": "links", …}, see links.Links.of
 
-    {"event": "ready"}    {"event": "available" | "failed_over", "database", "zone", "host"}
-    {"event": "down" | "failing_over" | "standby", "database", "zone"}
+    {"event": "ready"}
+    {"event": "available" | "failed_over" | "down" | "standby", "database", "server": name, "zone",
+     "host"}
+    {"event": "failing_over", "database", "server": name, "zone", "host", "to": name}
     {"event": "error", "database", "detail"}
 
-`detection_s` is how long a server must be down until that is acted upon. A crashed server refuses
-connections; one whose subnet is cut off answers nothing. `standby` says that a pair is whole again.
-The asynchronous standby is promoted as if it were synchronous: what it has not yet got is lost,
-though it was acknowledged. At the end of standard input everything is killed, its data is gone.
+`detection_s` is how long a primary must be down until that is acted upon, `patience_s` how long
+commits wait for another server that is. A crashed server refuses connections; one whose subnet is
+cut off answers nothing. `standby` says that a server follows and has everything; it can be read
+from if followers are `readable`. Of followers the one of the lowest tier is promoted first. An
+asynchronous standby is promoted as if it were synchronous: what it has not yet got is lost, though
+it was acknowledged. At the end of standard input everything is killed, its data is gone.
 """
 
 import asyncio
@@ -67,12 +74,20 @@ class Databases:
             case "promote":
                 database = self._databases[order["database"]]
                 database.begin(database.promote)
+            case "join":
+                database = self._databases[order["database"]]
+                database.begin(partial(database.join, order["server"]))
+            case "leave":
+                database = self._databases[order["database"]]
+                database.begin(partial(database.leave, order["server"]))
             case "restart":
                 database = self._databases[order["database"]]
-                database.begin(partial(database.restart, float(order["down_s"])))
+                server = order.get("server")
+                database.begin(partial(database.restart, float(order["down_s"]), server))
             case "fail_over":
                 database = self._databases[order["database"]]
-                database.begin(partial(database.fail_over, float(order["down_s"])))
+                to = order.get("to")
+                database.begin(partial(database.fail_over, float(order["down_s"]), to))
             case "delete":
                 await self._databases.pop(order["database"]).delete()
             case "links":

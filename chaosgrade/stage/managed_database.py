@@ -1,12 +1,16 @@
-"""One DB instance of the stage: its servers, who of them is the primary, and what failures lead to.
+"""One database of the stage: its servers, who of them is the primary, and what failures lead to.
 
-A Multi-AZ instance has a standby that every commit waits for, as long as it keeps up; only such a
-standby is promoted, so that no acknowledged write is lost. Sources: Amazon RDS User Guide,
-"Configuring and managing a Multi-AZ deployment"; PostgreSQL, "Log-Shipping Standby Servers".
+A Multi-AZ DB instance and a DB cluster are the same thing: a primary, and followers that every
+commit waits for as long as they keep up; only such a follower is promoted, so that no acknowledged
+write is lost. They differ in whether followers can be read from meanwhile and in how long commits
+wait for one that is gone. Sources: Amazon RDS User Guide, "Configuring and managing a Multi-AZ
+deployment"; Amazon Aurora User Guide, "High availability for Amazon Aurora"; PostgreSQL,
+"Log-Shipping Standby Servers".
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+import itertools
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, LiteralString
@@ -21,18 +25,17 @@ from chaosgrade.stage.postgres import Replication, Server
 from chaosgrade.stage.replication_link import ReplicationLink
 
 _ALWAYS_THERE = "postgres"
-_STANDBY, _REPLICA = "standby", "replica"
-_SYNCHRONOUS = {"synchronous_standby_names": _STANDBY}
-_STANDBY_STATE: LiteralString = """
+_REPLICA = "replica"
+_FOLLOWER_STATE: LiteralString = """
     SELECT state || ' ' || sync_state FROM pg_stat_replication
-    WHERE application_name = 'standby' AND flush_lsn >= %s
+    WHERE application_name = %s AND flush_lsn >= %s
 """
 _POLL_S = 0.01
 _STREAMING_TIMEOUT_S = 30.0
 
 
 class ManagedDatabase:
-    """A DB instance, or a read replica of one.
+    """A DB instance, a read replica of one, or a DB cluster.
 
     Args:
         order: the order that made it.
@@ -53,19 +56,18 @@ class ManagedDatabase:
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._links: list[ReplicationLink] = []
-        self._standby_link: ReplicationLink | None = None
+        self._feeds: dict[Server, ReplicationLink] = {}
+        """The link through which each server follows, whenever it does."""
         self._source: ReplicationLink | None = None
         folder.mkdir(mode=0o700)
-        port = int(order["port"])
-        servers = [
-            Server(place["zone"], place["host"], port, folder / str(number), network, self._exited)
-            for number, place in enumerate(order["servers"])
-        ]
-        self._primary = servers[0]
-        self._standby = servers[1] if len(servers) > 1 else None
-        self._standby_keeps_up = False
-        self._cut: object | None = None
-        """Of the network, while there is one that matters; each is another object."""
+        self._numbers = itertools.count()
+        self._tiers: dict[Server, int] = {}
+        self._primary, *self._followers = (self._place(place) for place in order["servers"])
+        self._keeping_up: set[Server] = set()
+        """Followers that have all that is acknowledged, because commits wait for them."""
+        self._deserted = False
+        self._cuts: dict[Server, object] = {}
+        """Servers that the network keeps from their part; each time is another object."""
 
     # -- orders
 
@@ -84,15 +86,12 @@ class ManagedDatabase:
     async def create(self, cluster: Path) -> None:
         """Start it from an empty cluster, with the customer's user and database."""
         order = self._order
-        await self._primary.copy_from(cluster)
+        # A copy of a cluster that no server runs on is as good as a base backup.
+        await asyncio.gather(*(server.copy_from(cluster) for server in self._servers()))
         self._primary.follow(None)
-        if self._standby is not None:
-            # A copy of a cluster that no server runs on is as good as a base backup.
-            await self._standby.copy_from(cluster)
-            self._standby.follow(await self._standby_source(self._standby))
-            await asyncio.gather(self._primary.start(), self._standby.start())
-        else:
-            await self._primary.start()
+        for server in self._followers:
+            server.follow(await self._feed(server))
+        await asyncio.gather(*(server.start() for server in self._servers()))
         user = sql.Identifier(order["user"])
         create_user = sql.SQL("CREATE ROLE {} LOGIN CREATEDB CREATEROLE PASSWORD {}")
         await self._primary.execute(create_user.format(user, sql.Literal(order["password"])))
@@ -100,8 +99,8 @@ class ManagedDatabase:
             create_database = sql.SQL("CREATE DATABASE {} OWNER {}")
             name = sql.Identifier(order["name"])
             await self._primary.execute(create_database.format(name, user))
-        if self._standby is not None:
-            await self._let_standby_keep_up(self._standby)
+        for server in self._followers:
+            await self._let_keep_up(server)
         self._available()
 
     async def replicate(self, source: "ManagedDatabase", lag_s: float) -> None:
@@ -122,35 +121,84 @@ class ManagedDatabase:
         self._primary.configure({})
         self._available()
 
-    async def restart(self, down_s: float) -> None:
-        """Restart in place: down for `down_s` measured seconds and the start itself."""
-        await self._primary.stop()
-        self._emit("down", zone=self._primary.zone)
-        await asyncio.sleep(down_s)
-        await self._bring_back()
+    async def join(self, place: Mapping[str, Any]) -> None:
+        """A server more: it follows, or it is the primary if all others have left."""
+        server = self._place(place)
+        if not self._deserted:
+            self._followers.append(server)
+            await self._catch_up()
+            return
+        last, self._primary = self._primary, server
+        await server.copy_from(last.data)
+        await self._forget(last)
+        server.follow(None)
+        await server.start()
+        self._deserted = False
+        self._direct_links()
+        self._available()
 
-    async def fail_over(self, down_s: float) -> None:
-        """End the primary; after `down_s` measured seconds the standby takes over."""
+    async def leave(self, name: str) -> None:
+        """A server less; another one takes the primary's place, and the last one's data stays.
+
+        Raises:
+            UsageError: none has what it takes.
+        """
+        server = self._named(name)
+        if server is self._primary and not self._followers:
+            await server.stop()
+            self._deserted = True
+            return
+        if server is self._primary:
+            await self._catch_up()
+            successor = self._successor()
+            if successor is None:
+                raise UsageError(f"no server can take the place of {name}")
+            self._emit("failing_over", server, to=successor.name)
+            await server.stop()
+            await self._promote(server, successor)
+        self._followers.remove(server)
+        self._let_go(server)
+        await self._forget(server)
+        await self._catch_up()
+
+    async def restart(self, down_s: float, name: str | None = None) -> None:
+        """Restart a server in place: down for `down_s` measured seconds and the start itself.
+
+        Args:
+            name: of the server; the primary if there is none.
+        """
+        server = self._named(name) if name else self._primary
+        if server is not self._primary:
+            self._let_go(server)
+        await server.stop()
+        self._emit("down", server)
+        await asyncio.sleep(down_s)
+        if server is self._primary:
+            await self._bring_back()
+        else:
+            await self._catch_up()
+
+    async def fail_over(self, down_s: float, to: str | None = None) -> None:
+        """End the primary; after `down_s` measured seconds a follower takes over.
+
+        Args:
+            to: name of the one that does, if it can.
+        """
         if self._isolated(self._primary):
             self._primary.fence()  # whoever connects goes on hanging
         else:
             await self._primary.kill()
         self._cut_links()
-        self._emit("down", zone=self._primary.zone)
-        await self._recover(down_s)
+        self._emit("down", self._primary)
+        await self._recover(down_s, to)
 
     def face_network(self) -> None:
         """Have its state of now hold at once, and draw conclusions if it stays like that."""
         for server in self._servers():
             server.face_network()
         self._direct_links()
-        if not self._isolated(self._primary) and (self._standby is None or self._together()):
-            self._cut = None
-            self.begin(self._catch_up)
-            return
-        if self._cut is None:
-            self._cut = object()
-            self._keep(asyncio.create_task(self._detect(self._cut)))
+        self._look_for_cuts()
+        self.begin(self._catch_up)
 
     async def delete(self) -> None:
         """End and forget it."""
@@ -173,82 +221,87 @@ class ManagedDatabase:
         """A server does not answer any more."""
         if server.running:
             return  # it was started again while this waited for its turn
-        detection_s = float(self._order["detection_s"])
         if server is self._primary:
             self._cut_links()
-            self._emit("down", zone=server.zone)
-            await asyncio.sleep(detection_s)
-            await self._recover(0.0)
-        elif server is self._standby:
-            self._standby_keeps_up = False
-            await asyncio.sleep(detection_s)  # commits wait meanwhile
-            self._primary.configure({})
-            await self._rejoin()
-
-    async def _detect(self, cut: object) -> None:
-        while self._cut is cut:
+            self._emit("down", server)
             await asyncio.sleep(float(self._order["detection_s"]))
-            self.begin(partial(self._conclude, cut))
+            await self._recover(0.0)
+        elif server in self._followers:
+            self._emit("down", server)
+            await asyncio.sleep(self._patience_s)  # commits wait meanwhile
+            self._let_go(server)
+            await self._catch_up()
 
-    async def _conclude(self, cut: object) -> None:
+    def _look_for_cuts(self) -> None:
+        for server in self._servers():
+            if not (self._isolated(server) if server is self._primary else self._apart(server)):
+                self._cuts.pop(server, None)
+            elif server not in self._cuts:
+                self._cuts[server] = cut = object()
+                self._keep(asyncio.create_task(self._detect(server, cut)))
+
+    async def _detect(self, server: Server, cut: object) -> None:
+        detection_s = float(self._order["detection_s"])
+        wait_s = detection_s if server is self._primary else self._patience_s
+        while self._cuts.get(server) is cut:
+            await asyncio.sleep(wait_s)
+            self.begin(partial(self._conclude, server, cut))
+            wait_s = detection_s
+
+    async def _conclude(self, server: Server, cut: object) -> None:
         """A cut of the network has lasted for a while, unless it was healed in between."""
-        if self._cut is not cut:
+        if self._cuts.get(server) is not cut:
             return
-        if self._isolated(self._primary):
-            if self._has_successor():
+        if server is self._primary:
+            if self._successor():
                 self._primary.fence()
                 await self._recover(0.0)
-        elif self._standby_keeps_up and not self._together():
-            self._standby_keeps_up = False
-            self._primary.configure({})  # commits have waited until now
+        elif server in self._keeping_up and not self._isolated(self._primary):
+            self._let_go(server)  # commits have waited until now
+            self._emit("down", server)
 
-    async def _catch_up(self) -> None:
-        if not self._standby_keeps_up:
-            await self._rejoin()
-
-    async def _recover(self, down_s: float) -> None:
+    async def _recover(self, down_s: float, to: str | None = None) -> None:
         """The primary is down: have a server take its place, or itself come back."""
-        old, new = self._primary, self._standby
-        if new is not None and self._has_successor():
-            self._emit("failing_over", zone=old.zone)
-            self._standby_keeps_up = False
+        if successor := self._successor(to):
+            self._emit("failing_over", self._primary, to=successor.name)
             await asyncio.sleep(down_s)
-            if new.running:
-                await self._promote_standby(old, new)
-                await self._rejoin()
-                return
             down_s = 0.0
+            if successor := self._successor(successor.name):
+                await self._promote(self._primary, successor)
+                await self._catch_up()
+                return
         await asyncio.sleep(down_s)
         await self._bring_back()
 
-    def _has_successor(self) -> bool:
-        """Whether a server runs that has all that was acknowledged, and can be reached."""
-        standby = self._standby
-        return (
-            standby is not None
-            and self._standby_keeps_up
-            and standby.running
-            and not self._isolated(standby)
-        )
+    def _successor(self, name: str | None = None) -> Server | None:
+        """A server that runs, has all that was acknowledged and can be reached: the one of this
+        name, or else the one of the lowest tier."""
+        able = [
+            server
+            for server in self._followers
+            if server in self._keeping_up and server.running and not self._isolated(server)
+        ]
+        return min(able, key=lambda s: (s.name != name, self._tiers[s]), default=None)
 
     def _isolated(self, server: Server) -> bool:
         """Whether nobody reaches its subnet, monitoring included."""
         return self._network.links.isolates(server.host, server.port)
 
-    def _together(self) -> bool:
-        """Whether the standby reaches the primary."""
-        standby, primary = self._standby, self._primary
-        return standby is not None and self._network.links.connects(
-            standby.host, primary.host, primary.port
-        )
+    def _apart(self, follower: Server) -> bool:
+        """Whether a follower does not reach the primary."""
+        primary = self._primary
+        return not self._network.links.connects(follower.host, primary.host, primary.port)
 
-    async def _promote_standby(self, old: Server, new: Server) -> None:
+    async def _promote(self, old: Server, new: Server) -> None:
         new.configure({})
         await new.promote()
-        self._primary, self._standby = new, old
+        self._followers[self._followers.index(new)], self._primary = old, new
+        # The others may have got what the new primary has not: they begin anew.
+        self._keeping_up.clear()
         self._cut_links()
         self._direct_links()
-        self._emit("failed_over", zone=new.zone, host=new.host)
+        self._look_for_cuts()
+        self._emit("failed_over", new)
 
     async def _bring_back(self) -> None:
         """Start the primary where it was, with all that it had acknowledged."""
@@ -257,19 +310,18 @@ class ManagedDatabase:
         self._available()
         await self._catch_up()
 
-    async def _rejoin(self) -> None:
-        """Make a standby that is behind or was the primary a copy of the primary of today."""
-        server = self._standby
-        if server is None or not self._primary.running or not self._together():
-            return
-        await server.kill()
-        self._primary.configure({})
-        await server.back_up_from(self._primary)
-        server.follow(await self._standby_source(server))
-        await server.start()
-        await self._let_standby_keep_up(server)
-        if self._standby_keeps_up:
-            self._emit("standby", zone=server.zone)
+    async def _catch_up(self) -> None:
+        """Make followers that are behind, or were the primary, copies of the primary of today."""
+        for server in self._followers:
+            if server in self._keeping_up or not self._primary.running or self._apart(server):
+                continue
+            if server.running:
+                self._emit("down", server)
+            await server.kill()
+            await server.back_up_from(self._primary)
+            server.follow(await self._feed(server))
+            await server.start()
+            await self._let_keep_up(server)
 
     # -- replication
 
@@ -288,22 +340,21 @@ class ManagedDatabase:
     def _direct_links(self) -> None:
         """Have links lead to the primary of now, as far as the network lets them."""
         primary = self._primary
-        if self._standby_link is not None and self._standby is not None:
-            self._standby_link.follower = self._standby.host
         for link in self._links:
             link.source = primary.socket
             link.passes = self._network.links.connects(link.follower, primary.host, primary.port)
 
-    async def _standby_source(self, standby: Server) -> Replication:
-        if self._standby_link is None:
+    async def _feed(self, follower: Server) -> Replication:
+        if follower not in self._feeds:
             lag_s = 0.0 if self.synchronous else float(self._order["lag_s"])
-            folder = self._folder / "standby-link"
-            self._standby_link = await self.link(folder, standby.host, lag_s)
-        return self._standby_link.as_source(_STANDBY, readable=False)
+            folder = follower.folder.with_suffix(".link")
+            self._feeds[follower] = await self.link(folder, follower.host, lag_s)
+        readable = bool(self._order["readable"])
+        return self._feeds[follower].as_source(follower.name, readable=readable)
 
-    async def _let_standby_keep_up(self, standby: Server) -> None:
+    async def _let_keep_up(self, server: Server) -> None:
         """Wait until it has what was written up to now, and have commits wait for it from now on if
-        it is synchronous; not if the network comes between them.
+        replication is synchronous; not if the network comes between them.
 
         Raises:
             TimeoutError: it does not stream.
@@ -311,33 +362,70 @@ class ManagedDatabase:
         written = await self._primary.ask("SELECT pg_current_wal_flush_lsn()::text")
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _STREAMING_TIMEOUT_S
-        if self.synchronous:
-            self._primary.configure(_SYNCHRONOUS)
-        wanted = "sync" if self.synchronous else "async"
-        while await self._primary.ask(_STANDBY_STATE, written) != f"streaming {wanted}":
-            if not self._together():
-                self._primary.configure({})
+        self._wait_for({*self._keeping_up, server})
+        wanted = f"streaming {'sync' if self.synchronous else 'async'}"
+        while await self._primary.ask(_FOLLOWER_STATE, server.name, written) != wanted:
+            if self._apart(server):
+                self._wait_for(self._keeping_up)
                 return
             if loop.time() > deadline:
-                self._primary.configure({})
-                raise TimeoutError(f"the standby in {standby.zone} does not stream")
+                self._wait_for(self._keeping_up)
+                raise TimeoutError(f"the server {server.name} in {server.zone} does not stream")
             await asyncio.sleep(_POLL_S)
-        self._standby_keeps_up = True
+        self._keeping_up.add(server)
+        self._emit("standby", server)
+
+    def _let_go(self, server: Server) -> None:
+        """Have commits not wait for a follower any more."""
+        self._keeping_up.discard(server)
+        self._wait_for(self._keeping_up)
+
+    def _wait_for(self, followers: Iterable[Server]) -> None:
+        """Have commits wait for these followers, if replication is synchronous."""
+        names = sorted(f'"{server.name}"' for server in followers)
+        waits = self.synchronous and names
+        value = f"FIRST {len(names)} ({', '.join(names)})"
+        self._primary.configure({"synchronous_standby_names": value} if waits else {})
 
     # -- the rest
+
+    @property
+    def _patience_s(self) -> float:
+        """How long commits wait for a follower that is gone."""
+        return float(self._order["patience_s"])
+
+    def _place(self, place: Mapping[str, Any]) -> Server:
+        folder = self._folder / str(next(self._numbers))
+        server = Server(
+            place["name"], place["zone"], place["host"], int(self._order["port"]), folder,
+            self._network, self._exited,
+        )  # fmt: skip
+        self._tiers[server] = int(place.get("tier", 0))
+        return server
+
+    async def _forget(self, server: Server) -> None:
+        """End it, with its data and the link that it followed through."""
+        self._cuts.pop(server, None)
+        if link := self._feeds.pop(server, None):
+            self._links.remove(link)
+            await link.close()
+        await server.kill()
+        server.delete()
+
+    def _named(self, name: str) -> Server:
+        return next(server for server in self._servers() if server.name == name)
 
     def _keep(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _servers(self) -> Iterator[Server]:
-        yield self._primary
-        if self._standby is not None:
-            yield self._standby
+    def _servers(self) -> list[Server]:
+        return [self._primary, *self._followers]
 
     def _available(self) -> None:
-        primary = self._primary
-        self._emit("available", zone=primary.zone, host=primary.host)
+        self._emit("available", self._primary)
 
-    def _emit(self, event: str, **fields: object) -> None:
+    def _emit(self, event: str, server: Server | None = None, **fields: object) -> None:
+        if server is not None:
+            fields |= {"server": server.name, "zone": server.zone, "host": server.host}
         self._events.emit(event, database=self.name, **fields)

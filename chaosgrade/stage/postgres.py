@@ -38,6 +38,7 @@ _SETTINGS = {
     # A killed process does not lose what it has written: the page cache is the kernel's.
     "fsync": "off",
     "wal_level": "replica",
+    "max_wal_senders": "20",
     "wal_keep_size": "64MB",
     "wal_retrieve_retry_interval": "50ms",
     "max_connections": "100",
@@ -131,6 +132,7 @@ class Server:
     """A server at an address of its own.
 
     Args:
+        name: what it calls itself to whom it follows.
         zone, host, port: where it is.
         folder: empty, for its data, socket and log.
         network: what it is on.
@@ -139,6 +141,7 @@ class Server:
 
     def __init__(
         self,
+        name: str,
         zone: str,
         host: str,
         port: int,
@@ -146,6 +149,7 @@ class Server:
         network: Network,
         on_exit: Callable[["Server"], None],
     ) -> None:
+        self.name = name
         self.zone = zone
         self.host = host
         self.port = port
@@ -168,6 +172,11 @@ class Server:
         return socket_in(self.folder, self.port)
 
     # -- its data
+
+    @property
+    def data(self) -> Path:
+        """Its data directory."""
+        return self._data
 
     async def copy_from(self, cluster: Path) -> None:
         """Take over a data directory that no server runs on."""

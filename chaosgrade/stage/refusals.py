@@ -26,8 +26,8 @@ _STACKS = "its stack is made when it starts; give the template to: chaosgrade st
 _NETWORK = "of the network it plays network ACLs"
 _SPOT = "its Spot Instances come from Auto Scaling groups and RunInstances"
 _FIS = "an experiment template is as it was made, in one account"
-_DATABASES = "its DB instances keep what they were created with"
-_CLUSTERS = "it has DB instances, and no DB clusters or proxies"
+_DATABASES = "its DB instances and DB clusters keep what they were created with"
+_CLUSTERS = "it has DB instances and DB clusters of one Region, and no proxies"
 _BACKUPS = "its snapshots hold no data"
 _RULES = "its listeners have a default action only"
 
@@ -70,14 +70,15 @@ OPERATIONS: Mapping[str, Mapping[str, str]] = {
         **dict.fromkeys(
             (
                 "ModifyDBInstance", "StartDBInstance", "StopDBInstance", "SwitchoverReadReplica",
-                "CreateBlueGreenDeployment",
+                "CreateBlueGreenDeployment", "ModifyDBCluster", "StartDBCluster", "StopDBCluster",
             ),
             _DATABASES,
         ),
+        "RebootDBCluster": "it reboots the DB instances of a DB cluster, each by RebootDBInstance",
         **dict.fromkeys(
             (
-                "CreateDBCluster", "FailoverDBCluster", "RebootDBCluster", "CreateGlobalCluster",
-                "CreateDBShardGroup", "CreateDBProxy",
+                "CreateGlobalCluster", "CreateDBShardGroup", "CreateDBProxy",
+                "PromoteReadReplicaDBCluster",
             ),
             _CLUSTERS,
         ),

@@ -40,6 +40,7 @@ SUPPORTED: Mapping[str, str] = {
     "AWS::EC2::VPCGatewayAttachment": STORED,
     "AWS::IAM::InstanceProfile": STORED,
     "AWS::IAM::Role": STORED,
+    "AWS::RDS::DBCluster": REAL,
     "AWS::RDS::DBInstance": REAL,
     "AWS::RDS::DBSubnetGroup": REAL,
     "AWS::SQS::Queue": STORED,

@@ -43,12 +43,19 @@ name follows. Amazon RDS User Guide, "Failing over a Multi-AZ DB instance": "Fai
 typically 60–120 seconds". That a crash of a server that has no standby is acted upon after the same
 time is an assumption."""
 
+CLUSTER_FAILOVER_S = 30.0
+"""From the loss of a DB cluster's writer until a reader is promoted; the endpoint's name follows.
+Amazon Aurora User Guide, "High availability for Amazon Aurora": "typically restored in less than 60
+seconds, and often less than 30 seconds"; Amazon RDS API Reference, FailoverDBCluster, of Multi-AZ
+DB clusters: "typically less than 35 seconds". That a writer without readers is restarted after the
+same time is an assumption."""
+
 DATABASE_RESTART_S = 30.0
 """For which a DB instance that is rebooted in place is down, the start itself excluded. Assumption:
 the User Guide says that the time depends on the crash recovery of the engine."""
 
 DNS_TTL_S = 5.0
-"""Of the endpoint names of DB instances. Assumption: it is what Amazon's name servers answer, and
+"""Of the endpoint names of databases. Assumption: it is what Amazon's name servers answer, and
 documented for Amazon Aurora only."""
 
 REPLICATION_LAG_S = 0.5

@@ -55,38 +55,65 @@ class Activity(TypedDict):
 
 
 @dataclass(frozen=True, slots=True)
-class Database:
-    """A DB instance as the data plane needs it.
+class Place:
+    """Where a server of a database is.
 
     Args:
-        endpoint: its DNS name.
-        places: (zone, subnet id) of the primary and, if it is Multi-AZ, of the standby.
+        name: of the server: a DB cluster's are its DB instances, others are called as their zone.
+        endpoint: a DNS name that leads to it, whatever part it plays; None if it has none.
+        tier: of two that could be promoted, the one of the lower tier is.
+    """
+
+    name: str
+    zone: str
+    subnet: str
+    endpoint: str | None = None
+    tier: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A DB instance or a DB cluster as the data plane needs it.
+
+    Args:
+        id: as its ARN ends: "db:" or "cluster:" and its identifier.
+        endpoint: a DNS name that leads to the primary.
+        reader_endpoint: one that leads to the followers; None if they cannot be read from.
+        places: of the primary and of its followers.
         name: of the database that it begins with; None for no other than PostgreSQL's own.
-        asynchronous: whether its standby lags and is promoted all the same.
-        source: whose read replica it is.
+        asynchronous: whether followers lag and are promoted all the same.
+        source: id of the DB instance whose read replica it is.
     """
 
     id: str
     endpoint: str
+    reader_endpoint: str | None
     port: int
-    places: tuple[tuple[str, str], ...]
+    places: tuple[Place, ...]
     user: str
     password: str
     name: str | None
     asynchronous: bool
     source: str | None
 
+    @property
+    def identifier(self) -> str:
+        """What AWS's customers call it by."""
+        return self.id.partition(":")[2]
+
 
 @dataclass(frozen=True, slots=True)
 class DatabaseHooks:
-    """What moto's replaced methods of Amazon RDS ask the stage.
+    """What moto's replaced methods of Amazon RDS ask the stage; databases are called by their id.
 
     Args:
-        reboot: restarts a DB instance, or (True) has its standby take over.
+        restart: restarts a server in place; the primary if no server is named.
+        fail_over: has a follower take over, the named one if there is a name.
         promote: makes a read replica a DB instance of its own.
     """
 
-    reboot: Callable[[str, bool], None]
+    restart: Callable[[str, str | None], None]
+    fail_over: Callable[[str, str | None], None]
     promote: Callable[[str], None]
 
 

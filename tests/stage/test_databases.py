@@ -5,7 +5,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import pytest
 
 from tests.stage.children import (
     DATABASES,
+    PATIENCE_S,
     Child,
     child,
     free_address,
@@ -37,13 +38,18 @@ def databases() -> Iterator[Child]:
         yield started
 
 
-def create(databases: Child, name: str, zones: str = "ab", **changes: object) -> list[str]:
+def create(
+    databases: Child, name: str, zones: str = "ab", hosts: Sequence[str] = (), **changes: object
+) -> Sequence[str]:
     """Create a database with a server in each of these zones; returns their addresses."""
-    hosts = [free_address()[0] for _ in zones]
+    hosts = hosts or [free_address()[0] for _ in zones]
     order: dict[str, object] = {
-        "servers": [{"zone": z, "host": h} for z, h in zip(zones, hosts, strict=True)],
+        "servers": [
+            {"name": z, "zone": z, "host": h} for z, h in zip(zones, hosts, strict=True)
+        ],
         "port": PORT, "user": "shop", "password": "secret", "name": "shop",
         "detection_s": _DETECTION_S, "replication": "synchronous", "lag_s": _LAG_S,
+        "readable": False, "patience_s": changes.get("detection_s", _DETECTION_S),
     }  # fmt: skip
     databases.send(op="create", database=name, **{**order, **changes})
     assert databases.wait_for("available", database=name)["host"] == hosts[0]
@@ -119,6 +125,11 @@ class Writers:
         """Wait until so many writes are acknowledged, at 200 or more a second."""
         wait_until(lambda: len(self.acknowledged) >= count, f"{count} writes acknowledged")
         assert len(self.acknowledged) / (time.monotonic() - self._began) > 200
+
+    def write_on(self) -> None:
+        """Wait until some more are acknowledged."""
+        before = len(self.acknowledged)
+        wait_until(lambda: len(self.acknowledged) > before + 10, "writes go on")
 
     def end(self) -> set[int]:
         """Wait until all connections have broken; what was acknowledged."""
@@ -212,6 +223,38 @@ def test_commits_go_on_without_a_standby_that_is_gone(databases: Child) -> None:
     assert rows(second) == {1}
 
 
+def test_followers_that_can_be_read_from_are_promoted_by_tier_and_follow_anew(
+    databases: Child,
+) -> None:
+    """Nobody waits for a dead one; of two the lower tier writes next, and the others follow it."""
+    hosts = [free_address()[0] for _ in "abc"]
+    servers = [
+        {"name": f"db-{z}", "zone": z, "host": h, "tier": tier}
+        for z, h, tier in zip("abc", hosts, (1, 15, 0), strict=True)
+    ]
+    first, second, third = create(
+        databases, "cluster", "abc", hosts,
+        servers=servers, readable=True, detection_s=10 * PATIENCE_S, patience_s=0,
+    )  # fmt: skip
+    writers = Writers(first)
+    crash(databases, second)
+    databases.wait_for("down", database="cluster", server="db-b")
+    writers.write_on()
+    databases.wait_for("standby", database="cluster", server="db-b")
+    writers.write_on()
+    databases.send(op="fail_over", database="cluster", down_s=_DETECTION_S)
+    assert databases.wait_for("failing_over", database="cluster")["to"] == "db-c"
+    databases.wait_for("failed_over", database="cluster", host=third)
+    acknowledged = writers.end()
+    assert acknowledged <= rows(third)
+    followed = {databases.wait_for("standby", database="cluster")["server"] for _ in "ab"}
+    assert followed == {"db-a", "db-b"}
+    for host in (first, second):
+        wait_until(lambda host=host: acknowledged <= rows(host), "read from")  # type: ignore[misc]
+        with connect(host) as reader, pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+            reader.execute("INSERT INTO orders VALUES (-1)")
+
+
 def cut(databases: Child, *hosts: str, alone: str = "") -> None:
     """Each host is a subnet; `alone` is cut off from all others and from outside."""
     others = ["", *(host for host in hosts if host != alone)]
@@ -253,7 +296,7 @@ def test_a_failover_is_called_for_while_the_primary_is_cut_off(databases: Child)
     cut(databases, first, second)
     databases.wait_for("standby", database="called", zone="a")
     events = [e["event"] for e in databases.events if e.get("database") == "called"]
-    assert events == ["available", "down", "failing_over", "failed_over", "standby"]
+    assert events == ["standby", "available", "down", "failing_over", "failed_over", "standby"]
 
 
 def test_a_short_cut_stalls_and_heals(databases: Child) -> None:
@@ -271,7 +314,7 @@ def test_a_short_cut_stalls_and_heals(databases: Child) -> None:
     databases.send(op="fail_over", database="blink", down_s=0)
     databases.wait_for("down", database="blink")
     events = [e["event"] for e in databases.events if e.get("database") == "blink"]
-    assert events[:2] == ["available", "down"]
+    assert events[:3] == ["standby", "available", "down"]
 
 
 def test_commits_wait_for_a_standby_that_is_cut_off_and_then_go_on(databases: Child) -> None:
@@ -298,8 +341,8 @@ def test_a_read_replica_lags_and_can_be_promoted(databases: Child) -> None:
     with connect(source) as connection:
         connection.execute("CREATE TABLE orders (n int)")
         databases.send(
-            op="replicate", database="replica", servers=[{"zone": "c", "host": host}], port=PORT,
-            source="source", lag_s=_LAG_S, detection_s=_DETECTION_S,
+            op="replicate", database="replica", port=PORT, source="source", lag_s=_LAG_S,
+            servers=[{"name": "c", "zone": "c", "host": host}], detection_s=_DETECTION_S,
         )  # fmt: skip
         databases.wait_for("available", database="replica", host=host)
         began = time.monotonic()
@@ -321,8 +364,8 @@ def test_a_replica_follows_the_new_primary(databases: Child) -> None:
     first, second = create(databases, "moving")
     host = free_address()[0]
     databases.send(
-        op="replicate", database="moving-replica", servers=[{"zone": "c", "host": host}],
-        port=PORT, source="moving", lag_s=0.05, detection_s=_DETECTION_S,
+        op="replicate", database="moving-replica", port=PORT, source="moving", lag_s=0.05,
+        servers=[{"name": "c", "zone": "c", "host": host}], detection_s=_DETECTION_S,
     )  # fmt: skip
     databases.wait_for("available", database="moving-replica")
     with failing_over(databases, "moving", first, "reboot") as writers:

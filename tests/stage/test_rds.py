@@ -1,6 +1,5 @@
 """Amazon RDS of a stage: what its calls do to databases, and what it says about them."""
 
-import itertools
 import os
 import signal
 import subprocess
@@ -14,17 +13,15 @@ from typing import Any
 
 import psycopg
 import pytest
-from botocore.exceptions import ClientError
 
-from chaosgrade.stage.workload.resolver import Resolver
 from tests.stage.children import runs, traces, wait_until
 from tests.stage.conftest import Stage, descendants, eventually, running_stage
+from tests.stage.customers import Customer, connect, kept, refusal, resolver
 
 pytestmark = pytest.mark.stage
 _SCALE = 60.0
 _DOWN_S = 60 / _SCALE
 _MANY_S = 0.3
-_numbers = itertools.count()
 
 
 @pytest.fixture(scope="module")
@@ -74,25 +71,14 @@ def messages(stage: Stage, id_: str, since: datetime) -> list[str]:
     return [event["Message"] for event in events]
 
 
-def resolver(stage: Stage) -> Resolver:
-    return Resolver(stage.document["dns"])
+def endpoint(stage: Stage, id_: str) -> str:
+    """The name of a DB instance's endpoint."""
+    return str(described(stage, id_)["Endpoint"]["Address"])
 
 
 def address(stage: Stage, id_: str) -> str:
-    """What its endpoint's name leads to now."""
-    return resolver(stage).resolve(described(stage, id_)["Endpoint"]["Address"])
-
-
-def connect(host: str) -> "psycopg.Connection[Any]":
-    return psycopg.connect(
-        host=host, port=5432, user="shop", password="only-on-the-stage", dbname="shop",
-        autocommit=True, connect_timeout=2,
-    )  # fmt: skip
-
-
-def kept(stage: Stage, id_: str) -> set[int]:
-    with connect(address(stage, id_)) as connection:
-        return {n for (n,) in connection.execute("SELECT n FROM orders")}
+    """What it leads to now."""
+    return resolver(stage).resolve(endpoint(stage, id_))
 
 
 def broken(connection: "psycopg.Connection[Any]") -> bool:
@@ -103,53 +89,11 @@ def broken(connection: "psycopg.Connection[Any]") -> bool:
     return False
 
 
-class Customer:
-    """Writes numbers through the endpoint's name, to whatever it leads, until told to end.
-
-    Args:
-        stage: where.
-        id_: which DB instance.
-    """
-
-    def __init__(self, stage: Stage, id_: str) -> None:
-        self.acknowledged: set[int] = set()
-        self._resolver = resolver(stage)
-        self._name = described(stage, id_)["Endpoint"]["Address"]
-        self._done = threading.Event()
-        with connect(self._resolver.resolve(self._name)) as connection:
-            connection.execute("CREATE TABLE IF NOT EXISTS orders (n int PRIMARY KEY)")
-        self._thread = threading.Thread(target=self._write, daemon=True)
-        self._thread.start()
-
-    def writes(self, count: int) -> None:
-        """Wait until so many more are acknowledged."""
-        target = len(self.acknowledged) + count
-        wait_until(lambda: len(self.acknowledged) >= target, f"{count} writes")
-
-    def end(self) -> set[int]:
-        """What was acknowledged."""
-        self._done.set()
-        self._thread.join(10)
-        assert not self._thread.is_alive()
-        return self.acknowledged
-
-    def _write(self) -> None:
-        while not self._done.is_set():
-            try:
-                with connect(self._resolver.resolve(self._name)) as connection:
-                    while not self._done.is_set():
-                        number = next(_numbers)
-                        connection.execute("INSERT INTO orders VALUES (%s)", (number,))
-                        self.acknowledged.add(number)
-            except (psycopg.OperationalError, psycopg.errors.UndefinedTable):
-                time.sleep(0.01)  # it is down, was the primary, or has lost even the table
-
-
 def test_a_forced_failover_moves_the_primary_and_keeps_what_was_acknowledged(stage: Stage) -> None:
     """Zones swap, the name leads elsewhere, events tell it; then again, and back."""
     rds, before = stage.client("rds"), zones(stage, "shop")
     assert set(before) == {"us-east-1a", "us-east-1b"}
-    customer = Customer(stage, "shop")
+    customer = Customer(stage, endpoint(stage, "shop"))
     for _ in range(2):
         primary, standby = zones(stage, "shop")
         first, since = address(stage, "shop"), datetime.now(UTC)
@@ -167,7 +111,7 @@ def test_a_forced_failover_moves_the_primary_and_keeps_what_was_acknowledged(sta
         customer.writes(200)
     assert zones(stage, "shop") == before
     acknowledged = customer.end()
-    assert acknowledged <= kept(stage, "shop")
+    assert acknowledged <= kept(stage, endpoint(stage, "shop"))
 
 
 def test_a_single_zone_instance_restarts_in_place(stage: Stage) -> None:
@@ -187,7 +131,7 @@ def test_a_single_zone_instance_restarts_in_place(stage: Stage) -> None:
     )
     assert available(stage, "single")["AvailabilityZone"] == zone
     assert address(stage, "single") == host
-    assert kept(stage, "single") == {1}
+    assert kept(stage, endpoint(stage, "single")) == {1}
     assert messages(stage, "single", since)[-1] == "DB instance restarted"
 
 
@@ -195,7 +139,7 @@ def test_asynchronous_replication_loses_acknowledged_writes(stage: Stage) -> Non
     """The flaw that a tag chooses."""
     tags = [{"Key": "Replication", "Value": "asynchronous"}]
     create(stage, "flawed", MultiAZ=True, Tags=tags)
-    customer = Customer(stage, "flawed")
+    customer = Customer(stage, endpoint(stage, "flawed"))
     customer.writes(200)
     before = zones(stage, "flawed")
     stage.client("rds").reboot_db_instance(DBInstanceIdentifier="flawed", ForceFailover=True)
@@ -203,7 +147,7 @@ def test_asynchronous_replication_loses_acknowledged_writes(stage: Stage) -> Non
     acknowledged = customer.end()
     with connect(address(stage, "flawed")) as connection:
         rows = connection.execute("SELECT to_regclass('orders')").fetchone()
-    there = kept(stage, "flawed") if rows and rows[0] else set()
+    there = kept(stage, endpoint(stage, "flawed")) if rows and rows[0] else set()
     assert len(acknowledged - there) > 0
 
 
@@ -228,14 +172,8 @@ def test_a_read_replica_lags_and_is_promoted(stage: Stage) -> None:
     assert "ReadReplicaSourceDBInstanceIdentifier" not in available(stage, "copy")
     with connect(address(stage, "copy")) as connection:
         connection.execute("INSERT INTO orders VALUES (3)")
-    assert kept(stage, "single") == {1, 2}
+    assert kept(stage, endpoint(stage, "single")) == {1, 2}
     rds.delete_db_instance(DBInstanceIdentifier="copy", SkipFinalSnapshot=True)
-
-
-def refusal(call: Any, **arguments: Any) -> str:
-    with pytest.raises(ClientError) as caught:
-        call(**arguments)
-    return str(caught.value.response["Error"]["Code"])
 
 
 def test_wrong_calls_are_awss_errors(stage: Stage) -> None:
@@ -256,7 +194,6 @@ def test_wrong_calls_are_awss_errors(stage: Stage) -> None:
          {**new, "AvailabilityZone": "us-east-1f"}),
         ("InvalidParameterCombination", rds.create_db_instance,
          {**new, "MultiAZ": True, "AvailabilityZone": "us-east-1a"}),
-        ("NotImplemented", rds.failover_db_cluster, {"DBClusterIdentifier": "none"}),
         ("NotImplemented", rds.stop_db_instance, {"DBInstanceIdentifier": "shop"}),
     ):  # fmt: skip
         assert refusal(call, **arguments) == code
@@ -280,7 +217,11 @@ def test_a_black_holed_zone_hangs_its_clients_and_the_other_takes_over(stage: St
     )["NetworkAcls"]
     association = next(a for a in former["Associations"] if a["SubnetId"] == subnet)
     blocking = ec2.create_network_acl(VpcId=former["VpcId"])["NetworkAcl"]["NetworkAclId"]
-    customer, first, since = Customer(stage, "shop"), address(stage, "shop"), datetime.now(UTC)
+    customer, first, since = (
+        Customer(stage, endpoint(stage, "shop")),
+        address(stage, "shop"),
+        datetime.now(UTC),
+    )
     customer.writes(100)
     with connect(first) as established:
         answered = threading.Event()
@@ -317,7 +258,7 @@ def test_a_black_holed_zone_hangs_its_clients_and_the_other_takes_over(stage: St
     ec2.delete_network_acl(NetworkAclId=blocking)
     customer.writes(100)
     acknowledged = customer.end()
-    assert acknowledged <= kept(stage, "shop")
+    assert acknowledged <= kept(stage, endpoint(stage, "shop"))
 
 
 def turned_away(host: str) -> bool:

@@ -17,7 +17,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.stage.conftest import Stage, descendants, eventually, running_stage
-from tests.stage.vantage import socket_at
+from tests.stage.vantage import neighbour, socket_at
 
 pytestmark = pytest.mark.stage
 
@@ -54,11 +54,7 @@ def hosting(stage: Stage, instance: str) -> str:
 
 def answers(stage: Stage, address: str) -> bool:
     """Whether another instance gets an answer from one."""
-    running = stage.client("ec2").describe_instances(
-        Filters=[{"Name": "instance-state-name", "Values": ["running"]}]
-    )["Reservations"]
-    others = (i["PrivateIpAddress"] for r in running for i in r["Instances"])
-    with socket_at(stage, next(other for other in others if other != address)) as client:
+    with socket_at(stage, neighbour(stage, address)) as client:
         client.settimeout(0.2)
         try:
             client.connect((address, 8080))

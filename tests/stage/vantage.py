@@ -33,6 +33,15 @@ def socket_at(stage: Stage, address: str) -> socket.socket:
     return socket.socket(fileno=descriptors[0])
 
 
+def neighbour(stage: Stage, address: str = "") -> str:
+    """The address of a running instance, another than this one."""
+    running = stage.client("ec2").describe_instances(
+        Filters=[{"Name": "instance-state-name", "Values": ["running"]}]
+    )["Reservations"]
+    others = (str(i["PrivateIpAddress"]) for r in running for i in r["Instances"])
+    return next(other for other in others if other != address)
+
+
 def _resident(stage: Stage, address: str) -> int:
     """The id of a process whose network namespace has the address."""
     for pid in descendants(stage.process.pid):
