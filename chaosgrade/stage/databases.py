@@ -1,8 +1,8 @@
 """The databases of the stage: `python -m chaosgrade.stage.databases` runs PostgreSQL for each.
 
 Its arguments are those of its fabric, see `fabric.of`. Orders come as JSON lines on standard input,
-events go out on standard output; times are measured seconds, `servers` are [{"name", "zone", "host",
-"tier"}, …], the primary first:
+events go out on standard output; times are measured seconds, `servers` are
+[{"name", "zone", "host", "tier"}, …], the primary first:
 
     {"op": "create", "database", "servers", "port", "user", "password", "name", "detection_s",
      "patience_s", "replication": "synchronous" | "asynchronous", "lag_s", "readable"}
