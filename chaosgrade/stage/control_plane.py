@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Mapping
 from threading import RLock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chaosgrade.errors import UsageError
 from chaosgrade.stage import network_acls
@@ -28,6 +28,7 @@ from chaosgrade.stage.group_reconciler import GroupReconciler
 from chaosgrade.stage.instance_metadata import ENDPOINT_VARIABLE, Instance, InstanceMetadata
 from chaosgrade.stage.interruptions import Interruptions
 from chaosgrade.stage.links import Links
+from chaosgrade.stage.monitoring import Monitoring
 from chaosgrade.stage.name_service import NameService
 from chaosgrade.stage.ssm_documents import Invocation, invoke
 from chaosgrade.stage.template import Template
@@ -74,7 +75,8 @@ class ControlPlane:
         self._metadata = InstanceMetadata(self.addresses.metadata, region)
         self._hosts = Child("chaosgrade.stage.hosts", lambda event: None)
         self._balancing = Balancing(scale, self._send_balancer, self._left_at.get)
-        self._balancer = Child("chaosgrade.stage.balancer", self._balancing.on_event)
+        self._monitoring = Monitoring(scale, self._balancing.host_counts)
+        self._balancer = Child("chaosgrade.stage.balancer", self._on_balancer)
         self._balancer_names = BalancerNames(self._balancing.can_serve)
         self.names = NameService(self.addresses.services, scale)
         self._databases = DatabaseReconciler(
@@ -127,6 +129,7 @@ class ControlPlane:
         moto_databases.install(DatabaseHooks(self._databases.reboot, self._databases.promote))
         moto_spot.install(hooks, self.world)
         moto_fis.install(hooks, self._faults)
+        self._monitoring.build(self._region, self._now)
         self._groups = GroupReconciler(
             self.world,
             runs=self._running.__contains__,
@@ -173,6 +176,7 @@ class ControlPlane:
                 # A stage plays a system that has been up for long: nothing is in its grace period,
                 # and only what is launched later boots.
                 self.world.settle()
+                self._monitoring.settle()
                 self._up = True
                 self._publish_balancers()
             return self._up
@@ -206,6 +210,8 @@ class ControlPlane:
             self._groups.reconcile(self._now())
             self.follow()
             self._databases.reconcile(self.databases)
+            if self._up:
+                self._monitoring.tick()
         for error in self._balancing.errors[self._errors_said :]:
             self._errors_said += 1
             print(f"chaosgrade: {error}", file=sys.stderr, flush=True)
@@ -331,6 +337,10 @@ class ControlPlane:
 
     def _send_balancer(self, order: Mapping[str, object]) -> None:
         self._balancer.send(order)
+
+    def _on_balancer(self, event: Mapping[str, Any]) -> None:
+        self._balancing.on_event(event)
+        self._monitoring.on_event(event)
 
     def _place(self, target: str) -> Mapping[str, str]:
         host = self._running.get(target) or next(

@@ -20,7 +20,7 @@ from werkzeug.serving import BaseWSGIServer, make_server
 from chaosgrade.api_calls import iam_action
 from chaosgrade.errors import UsageError
 from chaosgrade.stage.capacity_pools import CapacityPools
-from chaosgrade.stage.refusals import ApiCall, answer, refused
+from chaosgrade.stage.refusals import ApiCall, NotPlayed, answer, refused
 
 DESCRIPTION_PATH = "/_chaosgrade/stage"
 CALLS_PATH = "/_chaosgrade/calls"
@@ -111,6 +111,9 @@ class Endpoint:
         with self._lock if alone else nullcontext():
             try:
                 body = b"".join(self._moto(environ, keep))
+            except NotPlayed as error:
+                reason = f"the stage does not play {call.what} {error}"
+                return _fail(call, "NotImplemented", reason, start)
             except NotImplementedError:
                 return _fail(call, "NotImplemented", f"the stage does not play {call.what}", start)
             except Exception as error:  # moto's own failure at input that it did not expect

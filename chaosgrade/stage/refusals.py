@@ -21,6 +21,11 @@ STORED = (
 )  # fmt: skip
 """Services by the name that requests are signed for."""
 
+
+class NotPlayed(NotImplementedError):
+    """A call is played, but not with what it asks for; the message says with what."""
+
+
 _ALARMS = "it evaluates no metrics, alarms or schedules; call SetDesiredCapacity"
 _STACKS = "its stack is made when it starts; give the template to: chaosgrade stage up --template"
 _NETWORK = "of the network it plays network ACLs"
@@ -35,7 +40,6 @@ OPERATIONS: Mapping[str, Mapping[str, str]] = {
     "autoscaling": {
         "AttachLoadBalancers": "it has no Classic Load Balancers",
         "PutLifecycleHook": "its instances do not wait for lifecycle hooks",
-        "PutScalingPolicy": _ALARMS,
         "PutScheduledUpdateGroupAction": _ALARMS,
         "BatchPutScheduledUpdateGroupAction": _ALARMS,
         "PutWarmPool": "it has no warm pools",

@@ -1,0 +1,204 @@
+"""Scaling policies of Amazon EC2 Auto Scaling, in methods of moto that the stage replaces.
+
+moto keeps them by name, whatever their group, and knows no steps, cooldown or warmup.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from moto.autoscaling.exceptions import ValidationError
+from moto.autoscaling.models import AutoScalingBackend, FakeScalingPolicy
+from moto.autoscaling.responses import AutoScalingResponse
+from moto.backends import get_backend
+from moto.core.responses import EmptyResult
+
+from chaosgrade.stage.autoscaling import IN_SERVICE
+from chaosgrade.stage.moto_patching import add, replace
+from chaosgrade.stage.refusals import NotPlayed
+from chaosgrade.stage.scaling_policies import (
+    CHANGE,
+    EXACT,
+    PERCENT,
+    SIMPLE,
+    STEP,
+    Capacity,
+    Policy,
+    Step,
+    wanted,
+)
+from chaosgrade.stage.world import ACCOUNT
+
+
+class ScalingPolicies:
+    """Executes the scaling policies of the played AWS, in one account and Region.
+
+    Args:
+        now: AWS seconds since the stage began.
+    """
+
+    def __init__(self, region: str, now: Callable[[], float]) -> None:
+        self._backend: Any = get_backend("autoscaling")[ACCOUNT][region]
+        self._now = now
+
+    def by_alarm(self, arn: str, distance: float) -> None:
+        """Execute a policy because an alarm says so.
+
+        Args:
+            distance: of the alarm's metric to its threshold.
+
+        Raises:
+            LookupError: there is no such policy or group any more.
+        """
+        policy = next((p for p in self._backend.policies.values() if p.arn == arn), None)
+        if policy is None or policy.auto_scaling_group_name not in self._backend.autoscaling_groups:
+            raise LookupError(f"there is no scaling policy {arn}")
+        group = self._backend.autoscaling_groups[policy.auto_scaling_group_name]
+        if "AlarmNotification" not in {p["ProcessName"] for p in group.suspended_processes}:
+            self.execute(policy, distance, waits=True)
+
+    def execute(self, policy: Any, distance: float, *, waits: bool) -> None:
+        """Execute one of moto's policies.
+
+        Args:
+            waits: whether a cooldown is respected.
+        """
+        group = self._backend.autoscaling_groups[policy.auto_scaling_group_name]
+        rules, now = _rules(policy, group), self._now()
+        in_service_at = [
+            state.in_service_at
+            for state in group.instance_states
+            if state.lifecycle_state == IN_SERVICE and hasattr(state, "in_service_at")
+        ]
+        capacity = Capacity(
+            desired=int(group.desired_capacity),
+            minimum=int(group.min_size),
+            maximum=int(group.max_size),
+            settled=sum(now - at >= rules.wait_s for at in in_service_at),
+            scaled_for_s=now - getattr(group, "scaled_at", -math.inf),
+        )
+        size = wanted(rules, capacity, distance, waits=waits)
+        if size != capacity.desired:
+            group.desired_capacity = size
+            if rules.kind == SIMPLE:
+                group.scaled_at = now
+
+
+def _rules(policy: Any, group: Any) -> Policy:
+    default_s = float(group.default_cooldown or 300)
+    if policy.policy_type == SIMPLE:
+        steps, given = [Step(int(policy.scaling_adjustment))], policy.cooldown
+    else:
+        steps = [_step(step) for step in policy.step_adjustments]
+        given = policy.estimated_instance_warmup
+    return Policy(
+        policy.policy_type,
+        policy.adjustment_type,
+        steps,
+        int(policy.min_adjustment_magnitude or 0),
+        default_s if given is None else float(given),
+    )
+
+
+def _step(fields: Mapping[str, Any]) -> Step:
+    low, high = fields.get("MetricIntervalLowerBound"), fields.get("MetricIntervalUpperBound")
+    return Step(
+        int(fields["ScalingAdjustment"]),
+        -math.inf if low is None else float(low),
+        math.inf if high is None else float(high),
+    )
+
+
+def install(policies: ScalingPolicies, alarms_of: Callable[[str], list[dict[str, str]]]) -> None:
+    """Replace moto's methods, in this process, for good.
+
+    Args:
+        alarms_of: {"AlarmName", "AlarmARN"} of the alarms that execute a policy (ARN).
+    """
+
+    def put_scaling_policy(backend: Any, **given: Any) -> Any:
+        _check(backend, given)
+        policy = FakeScalingPolicy(autoscaling_backend=backend, **given)
+        if given["cooldown"] is None:
+            policy.cooldown = None  # the group's own, not moto's
+        backend.policies[_key(policy.auto_scaling_group_name, policy.name)] = policy
+        return policy
+
+    replace(AutoScalingBackend, "put_scaling_policy", put_scaling_policy)
+    put = AutoScalingResponse.put_scaling_policy
+
+    @functools.wraps(put)
+    def enabled_only(response: Any) -> Any:
+        if not response._get_bool_param("Enabled", True) or response._get_param(
+            "MinAdjustmentStep"
+        ):
+            raise NotPlayed("that is not enabled, or with MinAdjustmentStep")
+        return put(response)
+
+    replace(AutoScalingResponse, "put_scaling_policy", enabled_only)
+
+    def delete_policy(response: Any) -> Any:
+        policy = _named(response)
+        backend = response.autoscaling_backend
+        del backend.policies[_key(policy.auto_scaling_group_name, policy.name)]
+        return EmptyResult()
+
+    replace(AutoScalingResponse, "delete_policy", delete_policy)
+
+    def execute_policy(response: Any) -> Any:
+        policy = _named(response)
+        value, threshold = (
+            response._get_param(name) for name in ("MetricValue", "BreachThreshold")
+        )
+        if policy.policy_type == STEP and (value is None or threshold is None):
+            raise ValidationError("MetricValue and BreachThreshold are required for StepScaling")
+        distance = 0.0 if value is None or threshold is None else float(value) - float(threshold)
+        waits = response._get_bool_param("HonorCooldown", False)
+        policies.execute(policy, distance, waits=waits)
+        return EmptyResult()
+
+    replace(AutoScalingResponse, "execute_policy", execute_policy)
+    add(FakeScalingPolicy, "alarms", property(lambda policy: alarms_of(policy.arn)))
+
+
+def _check(backend: Any, given: Mapping[str, Any]) -> None:
+    """Refuse what AWS would refuse, and what the stage would not carry out.
+
+    Raises:
+        ValidationError, NotPlayed: accordingly.
+    """
+    kind = given["policy_type"]
+    if kind not in (SIMPLE, STEP):
+        raise NotPlayed(f"of type {kind}: there are {SIMPLE} and {STEP}")
+    if given["metric_aggregation_type"] not in (None, "Average"):
+        raise NotPlayed(
+            f"with MetricAggregationType {given['metric_aggregation_type']}: "
+            "the datapoint is the alarm's"
+        )
+    if given["as_name"] not in backend.autoscaling_groups:
+        raise ValidationError(f"Group {given['as_name']} not found")
+    if given["adjustment_type"] not in (EXACT, CHANGE, PERCENT):
+        raise ValidationError(f"AdjustmentType must be {EXACT}, {CHANGE} or {PERCENT}")
+    needed, other = ("scaling_adjustment", "step_adjustments")
+    if kind == STEP:
+        needed, other = other, needed
+    if given[needed] in (None, []) or given[other] not in (None, []):
+        raise ValidationError(f"{kind} takes {needed} and not {other}")
+
+
+def _key(group: str, name: str) -> str:
+    return f"{group}/{name}"
+
+
+def _named(response: Any) -> Any:
+    """The policy that a call names, by name and group or by ARN.
+
+    Raises:
+        ValidationError: there is none.
+    """
+    name, group = response._get_param("PolicyName"), response._get_param("AutoScalingGroupName")
+    for policy in response.autoscaling_backend.policies.values():
+        if name in (policy.name, policy.arn) and group in (None, policy.auto_scaling_group_name):
+            return policy
+    raise ValidationError(f"PolicyARN or PolicyName does not exist: {name}")
