@@ -16,8 +16,8 @@ from chaosgrade.stage.alarms import (
     Condition,
 )
 from chaosgrade.stage.metrics import KEPT_S, MINUTE_S, SIMPLE, Metric, percentile_of
+from chaosgrade.stage.operations import NotPlayed
 from chaosgrade.stage.published_metrics import PUBLISHED
-from chaosgrade.stage.refusals import NotPlayed
 
 _ACTIONS = ("AlarmActions", "OKActions", "InsufficientDataActions")
 _NEEDED = (

@@ -41,8 +41,8 @@ from chaosgrade.stage.metrics import (
     percentile_of,
 )
 from chaosgrade.stage.moto_patching import add, complete, replace
+from chaosgrade.stage.operations import NotPlayed
 from chaosgrade.stage.published_metrics import GROUP_METRICS, GroupSizes
-from chaosgrade.stage.refusals import NotPlayed
 from chaosgrade.stage.world import ACCOUNT
 
 _AHEAD_S = 7200

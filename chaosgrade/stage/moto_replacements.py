@@ -31,7 +31,7 @@ from moto.elbv2.models import ELBv2Backend, FakeHealthStatus, FakeLoadBalancer, 
 from moto.ssm.exceptions import InvalidDocument
 from moto.ssm.models import Command, SimpleSystemManagerBackend
 
-from chaosgrade.stage.autoscaling import PENDING
+from chaosgrade.stage.autoscaling import IN_SERVICE, PENDING
 from chaosgrade.stage.moto_patching import add as _add
 from chaosgrade.stage.moto_patching import complete as _complete
 from chaosgrade.stage.moto_patching import replace as _replace
@@ -268,6 +268,16 @@ def _members(hooks: Hooks, world: MotoWorld) -> None:
             world.enter_service(group_name, id_, hooks.now())
 
     _replace(AutoScalingBackend, "attach_instances", attach_instances)
+
+    def attach_target_groups(backend: Any, group_name: str, target_group_arns: list[str]) -> None:
+        group = backend.autoscaling_groups[group_name]
+        group.append_target_groups(target_group_arns)
+        if "AddToLoadBalancer" not in {p["ProcessName"] for p in group.suspended_processes}:
+            for state in group.instance_states:
+                if state.lifecycle_state == IN_SERVICE:
+                    world.register(group_name, state.instance.id)
+
+    _replace(AutoScalingBackend, "attach_load_balancer_target_groups", attach_target_groups)
 
     def detach_instances(
         backend: Any, group_name: str, instance_ids: list[str], should_decrement: bool

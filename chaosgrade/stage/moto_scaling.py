@@ -16,7 +16,7 @@ from moto.core.responses import EmptyResult
 
 from chaosgrade.stage.autoscaling import IN_SERVICE
 from chaosgrade.stage.moto_patching import add, replace
-from chaosgrade.stage.refusals import NotPlayed
+from chaosgrade.stage.operations import NotPlayed
 from chaosgrade.stage.scaling_policies import (
     CHANGE,
     EXACT,

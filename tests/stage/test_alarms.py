@@ -25,7 +25,7 @@ from chaosgrade.stage.alarms import (
     judge,
 )
 from chaosgrade.stage.metrics import Metric, MetricStore, Statistics
-from chaosgrade.stage.refusals import NotPlayed
+from chaosgrade.stage.operations import NotPlayed
 
 ERRORS = Metric.of("Shop", "Errors", {})
 STAYS = None
@@ -50,7 +50,7 @@ def points(text: str) -> list[Point]:
     return [Point(60.0 * n, values[mark]) for n, mark in enumerate(text.split())]
 
 
-# The User Guide's two tables, "Configuring how CloudWatch alarms treat missing data": 3 of 3, 2 of 3.
+# The tables of the User Guide, "Configuring how CloudWatch alarms treat missing data".
 _TABLES = [
     (3, "0 - X - X", (OK, OK, OK, OK)),
     (3, "- - - - 0", (OK, OK, OK, OK)),

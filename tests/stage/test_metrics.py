@@ -41,7 +41,7 @@ def test_what_is_no_statistic_has_no_value(statistic: str) -> None:
 
 
 def test_a_minute_is_shorter_by_the_time_scale() -> None:
-    """At 20, each three seconds of the clock on the wall are one, beginning at multiples of three."""
+    """At 20, three seconds of the clock on the wall are one, beginning at multiples of three."""
     store = MetricStore(20)
     for at in (3000.0, 3002.9, 3003.0, 3008.9):
         store.put(ORDERS, one(1), at)
