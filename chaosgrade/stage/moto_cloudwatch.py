@@ -211,7 +211,11 @@ def _queries(store: MetricStore) -> None:
                 "Timestamp": _time(unix_s),
                 "Unit": unit,
                 **{statistic: known.value(statistic) for statistic in simple},
-                "ExtendedStatistics": {s: known.value(s) for s in extended} if extended else None,
+                "ExtendedStatistics": {
+                    statistic: value
+                    for statistic in extended
+                    if (value := known.value(statistic)) is not None
+                },
             }
             for unit in store.units(metric)
             if params.get("Unit") in (None, unit)

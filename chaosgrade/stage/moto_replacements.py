@@ -270,12 +270,18 @@ def _members(hooks: Hooks, world: MotoWorld) -> None:
     _replace(AutoScalingBackend, "attach_instances", attach_instances)
 
     def attach_target_groups(backend: Any, group_name: str, target_group_arns: list[str]) -> None:
-        group = backend.autoscaling_groups[group_name]
+        group = backend.autoscaling_groups.get(group_name)
+        if group is None:
+            raise ValidationError(f"AutoScalingGroup name not found - '{group_name}'")
         group.append_target_groups(target_group_arns)
         if "AddToLoadBalancer" not in {p["ProcessName"] for p in group.suspended_processes}:
-            for state in group.instance_states:
-                if state.lifecycle_state == IN_SERVICE:
-                    world.register(group_name, state.instance.id)
+            members = [
+                {"Id": state.instance.id}
+                for state in group.instance_states
+                if state.lifecycle_state == IN_SERVICE
+            ]
+            for arn in target_group_arns:
+                backend.elbv2_backend.register_targets(arn, members)
 
     _replace(AutoScalingBackend, "attach_load_balancer_target_groups", attach_target_groups)
 

@@ -3,16 +3,15 @@
 moto keeps them by name, whatever their group, and knows no steps, cooldown or warmup.
 """
 
-import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from moto.autoscaling.exceptions import ValidationError
-from moto.autoscaling.models import AutoScalingBackend, FakeScalingPolicy
+from moto.autoscaling.models import FakeScalingPolicy
 from moto.autoscaling.responses import AutoScalingResponse
 from moto.backends import get_backend
-from moto.core.responses import EmptyResult
+from moto.core.responses import ActionResult, EmptyResult
 
 from chaosgrade.stage.autoscaling import IN_SERVICE
 from chaosgrade.stage.moto_patching import add, replace
@@ -117,26 +116,30 @@ def install(policies: ScalingPolicies, alarms_of: Callable[[str], list[dict[str,
         alarms_of: {"AlarmName", "AlarmARN"} of the alarms that execute a policy (ARN).
     """
 
-    def put_scaling_policy(backend: Any, **given: Any) -> Any:
-        _check(backend, given)
-        policy = FakeScalingPolicy(autoscaling_backend=backend, **given)
-        if given["cooldown"] is None:
-            policy.cooldown = None  # the group's own, not moto's
+    def put_scaling_policy(response: Any) -> Any:
+        params, backend = response._get_params(), response.autoscaling_backend
+        _check(backend, params)
+        kind = params.get("PolicyType", SIMPLE)
+        policy = FakeScalingPolicy(
+            name=params["PolicyName"],
+            policy_type=kind,
+            metric_aggregation_type=params.get("MetricAggregationType"),
+            adjustment_type=params["AdjustmentType"],
+            as_name=params["AutoScalingGroupName"],
+            min_adjustment_magnitude=params.get("MinAdjustmentMagnitude"),
+            scaling_adjustment=params.get("ScalingAdjustment"),
+            cooldown=params.get("Cooldown"),
+            target_tracking_config={},
+            step_adjustments=params.get("StepAdjustments", []),
+            estimated_instance_warmup=params.get("EstimatedInstanceWarmup"),
+            predictive_scaling_configuration="",
+            autoscaling_backend=backend,
+        )
+        policy.cooldown = params.get("Cooldown")  # without one the group's, not moto's
         backend.policies[_key(policy.auto_scaling_group_name, policy.name)] = policy
-        return policy
+        return ActionResult({"PolicyARN": policy.arn, "Alarms": []})
 
-    replace(AutoScalingBackend, "put_scaling_policy", put_scaling_policy)
-    put = AutoScalingResponse.put_scaling_policy
-
-    @functools.wraps(put)
-    def enabled_only(response: Any) -> Any:
-        if not response._get_bool_param("Enabled", True) or response._get_param(
-            "MinAdjustmentStep"
-        ):
-            raise NotPlayed("that is not enabled, or with MinAdjustmentStep")
-        return put(response)
-
-    replace(AutoScalingResponse, "put_scaling_policy", enabled_only)
+    replace(AutoScalingResponse, "put_scaling_policy", put_scaling_policy)
 
     def delete_policy(response: Any) -> Any:
         policy = _named(response)
@@ -165,25 +168,27 @@ def install(policies: ScalingPolicies, alarms_of: Callable[[str], list[dict[str,
 def _check(backend: Any, given: Mapping[str, Any]) -> None:
     """Refuse what AWS would refuse, and what the stage would not carry out.
 
+    Args:
+        given: as PutScalingPolicy takes it.
+
     Raises:
         ValidationError, NotPlayed: accordingly.
     """
-    kind = given["policy_type"]
+    kind = given.get("PolicyType", SIMPLE)
     if kind not in (SIMPLE, STEP):
         raise NotPlayed(f"of type {kind}: there are {SIMPLE} and {STEP}")
-    if given["metric_aggregation_type"] not in (None, "Average"):
-        raise NotPlayed(
-            f"with MetricAggregationType {given['metric_aggregation_type']}: "
-            "the datapoint is the alarm's"
-        )
-    if given["as_name"] not in backend.autoscaling_groups:
-        raise ValidationError(f"Group {given['as_name']} not found")
-    if given["adjustment_type"] not in (EXACT, CHANGE, PERCENT):
+    if (aggregation := given.get("MetricAggregationType", "Average")) != "Average":
+        raise NotPlayed(f"with MetricAggregationType {aggregation}: the datapoint is the alarm's")
+    if not given.get("Enabled", True) or given.get("MinAdjustmentStep"):
+        raise NotPlayed("that is not enabled, or with MinAdjustmentStep")
+    if given["AutoScalingGroupName"] not in backend.autoscaling_groups:
+        raise ValidationError(f"Group {given['AutoScalingGroupName']} not found")
+    if given.get("AdjustmentType") not in (EXACT, CHANGE, PERCENT):
         raise ValidationError(f"AdjustmentType must be {EXACT}, {CHANGE} or {PERCENT}")
-    needed, other = ("scaling_adjustment", "step_adjustments")
+    needed, other = "ScalingAdjustment", "StepAdjustments"
     if kind == STEP:
         needed, other = other, needed
-    if given[needed] in (None, []) or given[other] not in (None, []):
+    if given.get(needed) in (None, []) or given.get(other) not in (None, []):
         raise ValidationError(f"{kind} takes {needed} and not {other}")
 
 

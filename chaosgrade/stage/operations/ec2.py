@@ -44,6 +44,9 @@ EC2 = Service(
             "interruption notice on, `instance-terminated-by-experiment` or "
             "`instance-terminated-by-user`."
         ),
+        "CancelSpotInstanceRequests": emulated(
+            "`request-canceled-and-instance-running`: as on AWS, the instance goes on."
+        ),
         "CreateNetworkAcl": emulated("As on AWS it begins with a rule that denies everything."),
         **each(
             _ACL,
@@ -60,9 +63,7 @@ EC2 = Service(
             "DeleteVpcPeeringConnection DeleteTransitGatewayRoute",
         ),
         "DetachVolume": "its instances have no volumes",
-        **because(
-            _SPOT, "CreateFleet RequestSpotFleet RequestSpotInstances CancelSpotInstanceRequests"
-        ),
+        **because(_SPOT, "CreateFleet RequestSpotFleet RequestSpotInstances"),
     },
     stored="""
         AcceptTransitGatewayPeeringAttachment AcceptVpcPeeringConnection AllocateAddress
