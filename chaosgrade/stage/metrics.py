@@ -105,7 +105,7 @@ class Statistics:
             case "Maximum":
                 return self.most
             case "Average":
-                return self.total / self.count
+                return self.total / self.count if self.count else None
         percent = percentile_of(statistic)
         return None if percent is None else self._percentile(percent)
 

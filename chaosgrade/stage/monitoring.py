@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from chaosgrade.stage.alarm_actions import AlarmActions
@@ -11,10 +12,10 @@ from chaosgrade.stage.alarm_history import AlarmHistory
 from chaosgrade.stage.alarm_reconciler import AlarmReconciler
 from chaosgrade.stage.balancing import HostCount
 from chaosgrade.stage.metrics import MetricStore
-from chaosgrade.stage.published_metrics import PublishedMetrics
+from chaosgrade.stage.published_metrics import GroupSizes, PublishedMetrics
 
 if TYPE_CHECKING:
-    from chaosgrade.stage.moto_cloudwatch import MotoCloudWatch
+    from chaosgrade.stage.moto_alarms import MotoAlarms
 
 
 class Monitoring:
@@ -27,11 +28,12 @@ class Monitoring:
 
     def __init__(self, scale: float, hosts: Callable[[], Iterable[HostCount]]) -> None:
         self._store = MetricStore(scale)
-        self._published = PublishedMetrics(self._store, hosts, lambda: self._cloudwatch.groups())  # noqa: PLW0108 - made below
+        self._published = PublishedMetrics(self._store, hosts, lambda: self._groups())  # noqa: PLW0108 - made below
         self._history = AlarmHistory()
         # Delivery may take long, and may call the stage: it must not hold the stage's lock.
         self._deliveries = ThreadPoolExecutor(1, "notifications")
-        self._cloudwatch: MotoCloudWatch
+        self._groups: Callable[[], Iterable[GroupSizes]]
+        self._kept: MotoAlarms
         self._alarms: AlarmReconciler
 
     def build(self, region: str, now: Callable[[], float]) -> None:
@@ -40,14 +42,20 @@ class Monitoring:
         Args:
             now: AWS seconds since the stage began.
         """
-        from chaosgrade.stage import moto_cloudwatch, moto_scaling  # late: see moto_import
+        from chaosgrade.stage import (  # late: see moto_import
+            moto_alarms,
+            moto_group_metrics,
+            moto_metrics,
+            moto_scaling,
+        )
         from chaosgrade.stage.moto_topics import MotoTopics
 
-        self._cloudwatch = moto_cloudwatch.MotoCloudWatch(region)
+        self._kept = moto_alarms.MotoAlarms(region)
+        self._groups = partial(moto_group_metrics.group_sizes, region)
         policies = moto_scaling.ScalingPolicies(region, now)
         topics = MotoTopics(region)
         self._alarms = AlarmReconciler(
-            self._cloudwatch,
+            self._kept,
             self._store,
             self._history,
             AlarmActions(
@@ -58,8 +66,10 @@ class Monitoring:
                 policies.by_alarm,
             ),
         )
-        moto_cloudwatch.install(self._store, self._history, self._set_state)
-        moto_scaling.install(policies, self._cloudwatch.alarms_of)
+        moto_metrics.install(self._store)
+        moto_alarms.install(self._history, self._set_state)
+        moto_group_metrics.install()
+        moto_scaling.install(policies, self._kept.alarms_of)
 
     def on_event(self, event: Mapping[str, Any]) -> None:
         """Take in what the balancer says; runs on another thread."""
@@ -78,7 +88,7 @@ class Monitoring:
         self._alarms.settle(now)
 
     def _set_state(self, name: str, state: str, reason: str) -> None:
-        self._alarms.set_state(self._cloudwatch.alarm(name), state, reason, time.time())
+        self._alarms.set_state(self._kept.alarm(name), state, reason, time.time())
 
     def _deliver(self, publish: Callable[[], None]) -> None:
         def deliver() -> None:
