@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 STAMP := .venv/.ready
 
-.PHONY: gameday test check format setup lock matrix safety mutation bench picture clean
+.PHONY: gameday test check format setup lock docs matrix safety mutation bench picture clean
 
 gameday: $(STAMP) ## set up, run the default suite on the embedded stage, print the grade
 	.venv/bin/chaosgrade gameday
@@ -41,6 +41,9 @@ bench: $(STAMP) ## every benchmark: prints figures beside their peers
 
 picture: $(STAMP) ## the terminal picture of the README, from a real run
 	$(PYTHON) scripts/terminal_picture.py
+
+docs: $(STAMP) ## the tables of docs/stage-operations.md, from the code
+	$(PYTHON) scripts/stage_operations.py
 
 setup: $(STAMP)
 

@@ -5,7 +5,7 @@ arguments are those of its fabric, see `fabric.of`. Orders come as JSON lines on
 each the whole wanted state in AWS seconds:
 
     {"op": "configure", "time_scale",
-     "balancers": [{"name", "port", "protocol", "target_group", "cross_zone",
+     "balancers": [{"name", "arn", "port", "protocol", "target_group", "cross_zone",
                     "nodes": [{"subnet", "zone", "host"}]}],
      "target_groups": [{"arn", "name", "health_check": {…}, "deregistration_delay_s",
                         "slow_start_s", "targets": [{"id", "host", "port", "zone"}]}]}
@@ -17,15 +17,26 @@ and the state of the network, in the words of `links.Links.of`. Events go out on
     {"event": "drained", "target_group", "node", "id", "port"}
     {"event": "health", "target_group", "node", "id", "port", "state", "reason", "description"}
 
+and each AWS minute, if there is anything to tell, what its nodes have counted:
+
+    {"event": "requests", "second", "balancer", "zone", "target_group", "sums", "response_times"}
+    {"event": "flows", "second", "balancer", "zone", "active": [flows at each look]}
+
+`second` is when the minute began, in AWS seconds since 1970; "zone" is that of the node, and "" for
+all of a balancer's together.
+
 Protocol HTTP is an application load balancer, TCP a network load balancer. It has a node in each of
 its zones, at an address of its own: nodes check and choose targets each for itself.
 """
 
 import asyncio
 import gc
+import math
 import os
 import signal
 import sys
+import time
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,8 +47,10 @@ from chaosgrade.stage.fabric import Fabric
 from chaosgrade.stage.lines import Events, LineBuffer, Stdin
 from chaosgrade.stage.links import Links
 from chaosgrade.stage.proxy import Connection, Downstream
+from chaosgrade.stage.request_counts import RequestCounts
 from chaosgrade.stage.splice import Splice
 from chaosgrade.stage.target_groups import RegisteredTarget, TargetGroup
+from chaosgrade.stage.timing import SAMPLE_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +58,12 @@ class _Route:
     """What stands behind an address."""
 
     name: str
+    balancer: str
     protocol: str
     target_group: str
     zone: str | None
     """Of the targets that it uses; None for all."""
+    node_zone: str
 
 
 @dataclass(slots=True)
@@ -76,10 +91,16 @@ class Balancer:
         """As a node sees them: by ARN and the node's address."""
         self._links = Links()
         self._doors: dict[tuple[str, int], _Door] = {}
+        self._counts: defaultdict[tuple[str, str, str], RequestCounts] = defaultdict(RequestCounts)
+        """By balancer, the node's zone and target group."""
+        self._flows: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+        """What was seen at each look of this minute, by balancer and zone."""
+        self._scale = 1.0
+        self._reports: asyncio.Task[None] | None = None
 
     async def configure(self, order: Mapping[str, Any]) -> None:
         """Take over the wanted state; what has not changed goes on undisturbed."""
-        scale = float(order["time_scale"])
+        scale = self._scale = float(order["time_scale"])
         groups = {
             (fields["arn"], node["host"]): fields
             for fields in order["target_groups"]
@@ -99,9 +120,11 @@ class Balancer:
         routes = {
             (node["host"], int(b["port"])): _Route(
                 b["name"],
+                b["arn"],
                 b["protocol"],
                 b["target_group"],
                 None if b["cross_zone"] else node["zone"],
+                node["zone"],
             )
             for b in order["balancers"]
             for node in b["nodes"]
@@ -112,6 +135,8 @@ class Balancer:
             await self._open(address, route)
         if self._links.cut:
             self._impose()
+        if self._reports is None:
+            self._reports = asyncio.get_running_loop().create_task(self._report())
 
     def connect(self, links: Links) -> None:
         """Take over the state of the network."""
@@ -145,9 +170,48 @@ class Balancer:
             group = self._groups.get((door.route.target_group, address[0]))
             return group.choose(door.route.zone) if group else None
 
-        if door.route.protocol == "TCP":
+        route = door.route
+        counts = self._counts[route.balancer, route.node_zone, route.target_group]
+        if route.protocol == "TCP":
+            counts.connected()
             return Splice(choose, door.clients)
-        return Downstream(choose, door.clients)
+        return Downstream(choose, door.clients, counts)
+
+    async def _report(self) -> None:
+        """Look at the flows from time to time, and tell of each AWS minute at its end."""
+        look = math.floor(time.time() * self._scale / SAMPLE_S)
+        minute = look * SAMPLE_S // 60
+        while True:
+            look = max(look, math.floor(time.time() * self._scale / SAMPLE_S)) + 1
+            await asyncio.sleep(look * SAMPLE_S / self._scale - time.time())
+            self._look_at_flows()
+            if look * SAMPLE_S // 60 > minute:
+                minute = look * SAMPLE_S // 60
+                self._tell((minute - 1) * 60)
+
+    def _look_at_flows(self) -> None:
+        active: defaultdict[tuple[str, str], int] = defaultdict(int)
+        for door in self._doors.values():
+            if door.route.protocol == "TCP":
+                for zone in ("", door.route.node_zone):
+                    active[door.route.balancer, zone] += len(door.clients)
+        for key, flows in active.items():
+            self._flows[key].append(flows)
+
+    def _tell(self, second: int) -> None:
+        for (balancer, zone, target_group), counts in self._counts.items():
+            if counted := counts.take():
+                self._events.emit(
+                    "requests",
+                    second=second,
+                    balancer=balancer,
+                    zone=zone,
+                    target_group=target_group,
+                    **counted,
+                )
+        for (balancer, zone), active in self._flows.items():
+            self._events.emit("flows", second=second, balancer=balancer, zone=zone, active=active)
+        self._flows.clear()
 
 
 def _close(door: _Door) -> None:

@@ -3,7 +3,9 @@
 Source of states and reasons: Elastic Load Balancing API Reference, "TargetHealth".
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from chaosgrade.stage.timing import BALANCER_NOTICES_STATE_S
@@ -30,6 +32,22 @@ _NOT_IN_USE = TargetHealth(
     "Target.NotInUse",
     "Target group is not configured to receive traffic from the load balancer",
 )
+
+
+@dataclass(frozen=True, slots=True)
+class HostCount:
+    """What one node of a load balancer thinks of the targets in a zone.
+
+    Args:
+        balancer, target_group: their ARNs.
+        zone: of the targets; "" for all zones together.
+    """
+
+    balancer: str
+    target_group: str
+    zone: str
+    healthy: int
+    unhealthy: int
 
 
 class Balancing:
@@ -167,6 +185,29 @@ class Balancing:
             for t in targets
             if balancer["cross_zone"] or t["zone"] == node["zone"]
         )
+
+    def host_counts(self) -> Iterator[HostCount]:
+        """What each node that is heard of counts, in each zone and over all of them."""
+        groups = {group["arn"]: group for group in self._configured["target_groups"]}
+        nodes = {
+            (balancer["arn"], balancer["target_group"], node["host"])
+            for balancer in self._configured["balancers"]
+            for node in balancer["nodes"]
+            if node["host"] not in self._unheard
+        }
+        for balancer, arn, node in nodes:
+            seen: Counter[tuple[str, str]] = Counter()
+            zones = {""}
+            for target in groups.get(arn, {}).get("targets", ()):
+                found = self._health.get((arn, target["id"], target["port"]), {})
+                for zone in ("", target["zone"]):
+                    seen[zone, found.get(node, _REGISTERING).state] += 1
+                zones.add(target["zone"])
+            if seen:
+                for zone in zones:
+                    yield HostCount(
+                        balancer, arn, zone, seen[zone, "healthy"], seen[zone, "unhealthy"]
+                    )
 
     def _worst(self, found: Mapping[str, TargetHealth]) -> TargetHealth:
         """What several nodes together say. Assumption: one that cannot reach a target is believed;

@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from ipaddress import IPv4Network
 from threading import RLock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chaosgrade.errors import UsageError
 from chaosgrade.stage import network_acls
@@ -31,6 +31,7 @@ from chaosgrade.stage.group_reconciler import GroupReconciler
 from chaosgrade.stage.instance_metadata import ENDPOINT_VARIABLE, Instance, InstanceMetadata
 from chaosgrade.stage.interruptions import Interruptions
 from chaosgrade.stage.links import Links
+from chaosgrade.stage.monitoring import Monitoring
 from chaosgrade.stage.name_service import NameService
 from chaosgrade.stage.network_service import NetworkService
 from chaosgrade.stage.ssm_documents import Invocation, invoke
@@ -82,7 +83,8 @@ class ControlPlane:
         self._router = NetworkService(fabric, (services, self.addresses.metadata))
         self._hosts = self._start("chaosgrade.stage.hosts", lambda event: None)
         self._balancing = Balancing(scale, self._send_balancer, self._left_at.get)
-        self._balancer = self._start("chaosgrade.stage.balancer", self._balancing.on_event)
+        self._monitoring = Monitoring(scale, self._balancing.host_counts)
+        self._balancer = self._start("chaosgrade.stage.balancer", self._on_balancer)
         self._balancer_names = BalancerNames(self._balancing.can_serve)
         self.names = NameService(
             self._start,
@@ -145,6 +147,7 @@ class ControlPlane:
         )
         moto_spot.install(hooks, self.world)
         moto_fis.install(hooks, self._faults)
+        self._monitoring.build(self._region, self._now)
         self._groups = GroupReconciler(
             self.world,
             runs=self._running.__contains__,
@@ -204,6 +207,7 @@ class ControlPlane:
                 # A stage plays a system that has been up for long: nothing is in its grace period,
                 # and only what is launched later boots.
                 self.world.settle()
+                self._monitoring.settle()
                 self._up = True
                 self._publish_balancers()
             return self._up
@@ -238,6 +242,8 @@ class ControlPlane:
             self._groups.reconcile(self._now())
             self.follow()
             self._databases.reconcile(self.databases)
+            if self._up:
+                self._monitoring.tick()
         for error in self._balancing.errors[self._errors_said :]:
             self._errors_said += 1
             print(f"chaosgrade: {error}", file=sys.stderr, flush=True)
@@ -378,6 +384,10 @@ class ControlPlane:
 
     def _send_balancer(self, order: Mapping[str, object]) -> None:
         self._balancer.send(order)
+
+    def _on_balancer(self, event: Mapping[str, Any]) -> None:
+        self._balancing.on_event(event)
+        self._monitoring.on_event(event)
 
     def _place(self, target: str) -> Mapping[str, str]:
         host = self._running.get(target) or next(

@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 from moto.moto_server.werkzeug_app import (
@@ -20,6 +21,7 @@ from werkzeug.serving import BaseWSGIServer, make_server
 from chaosgrade.api_calls import iam_action
 from chaosgrade.errors import UsageError
 from chaosgrade.stage.capacity_pools import CapacityPools
+from chaosgrade.stage.operations import NotPlayed
 from chaosgrade.stage.refusals import ApiCall, answer, refused
 
 DESCRIPTION_PATH = "/_chaosgrade/stage"
@@ -30,6 +32,21 @@ DATA_SERVICES = frozenset({"dynamodb", "s3", "sqs"})
 """Services that keep what applications give them; nothing of the stage follows from it."""
 
 type StartResponse = Callable[[str, list[tuple[str, str]]], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What moto answers."""
+
+    status: str
+    headers: list[tuple[str, str]]
+    body: bytes
+
+    @property
+    def is_page(self) -> bool:
+        """Whether it is an error for people with a browser."""
+        start = self.body[:300].lower()
+        return self.status[:1] in "45" and (b"<html" in start or b"<!doctype" in start)
 
 
 class _Handler(MotoRequestHandler):
@@ -108,8 +125,31 @@ class Endpoint:
         call = ApiCall.of(environ, sent)
         with self._counting:
             self._calls[call.service, call.operation or str(environ["REQUEST_METHOD"])] += 1
-        if reason := refused(call) or self._unable.get((call.service, call.operation)):
-            return _fail(call, "NotImplemented", reason, start)
+        answered = self._answer(call, environ)
+        start(answered.status, answered.headers)
+        return [answered.body if environ["REQUEST_METHOD"] != "HEAD" else b""]
+
+    def _answer(self, call: ApiCall, environ: dict[str, Any]) -> "_Answer":
+        """What AWS would answer, or an error in its form."""
+        code = "NotImplemented"
+        if not (reason := refused(call) or self._unable.get((call.service, call.operation))):
+            try:
+                answered = self._play(call, environ)
+            except NotPlayed as error:
+                reason = f"the stage does not play {call.what} {error}"
+            except NotImplementedError:
+                reason = f"the stage does not play {call.what}"
+            except Exception as error:  # moto's own failure at input that it did not expect
+                code, reason = "InternalFailure", f"the stage failed at {call.what}: {error!r}"
+            else:
+                if not answered.is_page:
+                    return answered
+                # moto's web framework answers, not a service: it has no such operation.
+                reason = f"the stage does not play {call.what}"
+        return _failed(call, code, reason)
+
+    def _play(self, call: ApiCall, environ: dict[str, Any]) -> "_Answer":
+        """Have moto answer."""
         status, headers = "", list[tuple[str, str]]()
 
         def keep(line: str, fields: list[tuple[str, str]], *_: Any) -> None:
@@ -121,20 +161,10 @@ class Endpoint:
         with self._lock if alone else nullcontext():
             try:
                 body = b"".join(self._moto(environ, keep))
-            except NotImplementedError:
-                return _fail(call, "NotImplemented", f"the stage does not play {call.what}", start)
-            except Exception as error:  # moto's own failure at input that it did not expect
-                return _fail(
-                    call, "InternalFailure", f"the stage failed at {call.what}: {error!r}", start
-                )
             finally:
                 if alone:
                     self._after_call()
-        if status[:3] in {"404", "500"} and b"<html" in body[:300].lower():
-            # No such operation in moto: its web framework answers, not a service.
-            return _fail(call, "NotImplemented", f"the stage does not play {call.what}", start)
-        start(status, headers)
-        return [body]
+        return _Answer(status, headers, body)
 
     def _own(self, environ: dict[str, Any], sent: bytes, start: StartResponse) -> Iterable[bytes]:
         """What is the stage's and not AWS's."""
@@ -180,11 +210,11 @@ def _tell(document: dict[str, Any], start: StartResponse, status: str = "200 OK"
     return [body]
 
 
-def _fail(call: ApiCall, code: str, message: str, start: StartResponse) -> list[bytes]:
+def _failed(call: ApiCall, code: str, message: str) -> _Answer:
     """An error as the called service would shape it, with a status that SDKs do not retry."""
     kind, body = answer(call, code, message)
-    start(
-        "501 Not Implemented",
-        [("Content-Type", kind), ("Content-Length", str(len(body))), ("x-amzn-ErrorType", code)],
-    )
-    return [body]
+    headers = [
+        ("Content-Type", kind), ("Content-Length", str(len(body))), ("x-amzn-ErrorType", code),
+        ("smithy-protocol", "rpc-v2-cbor"),
+    ]  # fmt: skip
+    return _Answer("501 Not Implemented", headers if call.form == "cbor" else headers[:-1], body)

@@ -97,7 +97,7 @@ class Message:
 
     __slots__ = (
         "_body", "_extra", "_head", "_is_response", "_without_body",
-        "begun", "expects", "first_line", "keep_alive", "whole",
+        "begun", "expects", "first_line", "keep_alive", "status", "whole",
     )  # fmt: skip
 
     def __init__(
@@ -109,6 +109,8 @@ class Message:
         self._head = b""
         self._body: _Body | None = None
         self.first_line = b""
+        self.status = 0
+        """Of an answer, once its head is there."""
         self.begun = False
         """A byte of it has been seen."""
         self.whole = False
@@ -166,7 +168,7 @@ class Message:
             version = words[-1]
         if not version.startswith(b"HTTP/1."):
             raise Malformed(f"no HTTP/1: {first[:60]!r}")
-        self.first_line = first
+        self.first_line, self.status = first, status
         length: int | None = None
         chunked = False
         self.keep_alive = version != b"HTTP/1.0"

@@ -32,3 +32,14 @@ def complete(kind: Any, finish: Callable[[Any, dict[str, Any]], None]) -> None:
         return made
 
     replace(kind, "create_from_cloudformation_json", classmethod(create_from_cloudformation_json))
+
+
+def add(owner: type, name: str, method: Any) -> None:
+    """Give a class a method that moto has not implemented.
+
+    Raises:
+        AttributeError: moto has it by now.
+    """
+    if hasattr(owner, name):
+        raise AttributeError(f"moto has {owner.__name__}.{name} by now: replace it")
+    setattr(owner, name, method)

@@ -20,6 +20,7 @@ from moto.autoscaling.models import (
 )
 from moto.autoscaling.responses import AutoScalingResponse
 from moto.backends import get_backend
+from moto.cloudformation.exceptions import UnformattedGetAttTemplateException
 from moto.core.exceptions import JsonRESTError
 from moto.core.responses import ActionResult, EmptyResult
 from moto.ec2.exceptions import EC2ClientError, InvalidAssociationIdError
@@ -30,7 +31,8 @@ from moto.elbv2.models import ELBv2Backend, FakeHealthStatus, FakeLoadBalancer, 
 from moto.ssm.exceptions import InvalidDocument
 from moto.ssm.models import Command, SimpleSystemManagerBackend
 
-from chaosgrade.stage.autoscaling import PENDING
+from chaosgrade.stage.autoscaling import IN_SERVICE, PENDING
+from chaosgrade.stage.moto_patching import add as _add
 from chaosgrade.stage.moto_patching import complete as _complete
 from chaosgrade.stage.moto_patching import replace as _replace
 from chaosgrade.stage.moto_world import MotoWorld
@@ -267,6 +269,22 @@ def _members(hooks: Hooks, world: MotoWorld) -> None:
 
     _replace(AutoScalingBackend, "attach_instances", attach_instances)
 
+    def attach_target_groups(backend: Any, group_name: str, target_group_arns: list[str]) -> None:
+        group = backend.autoscaling_groups.get(group_name)
+        if group is None:
+            raise ValidationError(f"AutoScalingGroup name not found - '{group_name}'")
+        group.append_target_groups(target_group_arns)
+        if "AddToLoadBalancer" not in {p["ProcessName"] for p in group.suspended_processes}:
+            members = [
+                {"Id": state.instance.id}
+                for state in group.instance_states
+                if state.lifecycle_state == IN_SERVICE
+            ]
+            for arn in target_group_arns:
+                backend.elbv2_backend.register_targets(arn, members)
+
+    _replace(AutoScalingBackend, "attach_load_balancer_target_groups", attach_target_groups)
+
     def detach_instances(
         backend: Any, group_name: str, instance_ids: list[str], should_decrement: bool
     ) -> list[Any]:
@@ -335,6 +353,7 @@ def _balancing(hooks: Hooks, world: MotoWorld) -> None:
     @functools.wraps(create)
     def create_load_balancer(backend: Any, *args: Any, **kwargs: Any) -> Any:
         balancer = create(backend, *args, **kwargs)
+        _name_kind(balancer)
         # Never a name that another resolver than the stage's leads off this machine: RFC 6761.
         balancer.dns_name = f"{balancer.name}-1.{backend.region_name}.elb.localhost"
         if balancer.type == "application":  # its default, unlike a network load balancer's
@@ -375,12 +394,43 @@ def _balancing(hooks: Hooks, world: MotoWorld) -> None:
         register(group, targets)
 
     _replace(FakeTargetGroup, "register", register_targets)
+    _full_names()
     _complete(FakeLoadBalancer, _complete_balancer)
     _complete(FakeTargetGroup, _complete_target_group)
 
 
+def _name_kind(balancer: Any) -> None:
+    """moto calls all of them "app" in their ARNs."""
+    if balancer.type == "network":
+        backend = get_backend("elbv2")[ACCOUNT][balancer.subnets[0].ec2_backend.region_name]
+        former, balancer.arn = balancer.arn, balancer.arn.replace("/app/", "/net/")
+        backend.load_balancers[balancer.arn] = backend.load_balancers.pop(former)
+        backend.tagging_service.copy_tags(former, balancer.arn)
+
+
+def _full_names() -> None:
+    """Attributes for Fn::GetAtt that metrics need as dimensions."""
+    known = FakeLoadBalancer.get_cfn_attribute
+
+    @functools.wraps(known)
+    def of_balancer(balancer: Any, attribute_name: str) -> Any:
+        if attribute_name == "LoadBalancerFullName":
+            return balancer.arn.partition(":loadbalancer/")[2]
+        return known(balancer, attribute_name)
+
+    _replace(FakeLoadBalancer, "get_cfn_attribute", of_balancer)
+
+    def of_target_group(group: Any, attribute_name: str) -> Any:
+        if attribute_name == "TargetGroupFullName":
+            return group.arn.rpartition(":")[2]
+        raise UnformattedGetAttTemplateException
+
+    _add(FakeTargetGroup, "get_cfn_attribute", of_target_group)
+
+
 def _complete_balancer(balancer: Any, properties: dict[str, Any]) -> None:
     balancer.type = properties.get("Type", "application")
+    _name_kind(balancer)
     for attribute in properties.get("LoadBalancerAttributes", ()):
         balancer.attrs[attribute["Key"]] = attribute["Value"]
 

@@ -129,6 +129,11 @@ class _Request:
     type: str = "one-time"
     instance_interruption_behavior: str = "terminate"
 
+    @property
+    def id(self) -> str:
+        """As moto's answers call it."""
+        return self.spot_instance_request_id
+
     def get_filter_value(self, name: str, method: str | None = None) -> str:
         """By moto's protocol for filters."""
         known = {
@@ -152,6 +157,8 @@ def _requests(hooks: Hooks) -> None:
             state = "active"
             marked = told is not None and hooks.now() >= told.notice_at
             code = "marked-for-termination" if marked else "fulfilled"
+            if getattr(instance, "spot_request_cancelled", False):
+                code = "request-canceled-and-instance-running"
         else:
             state = "closed"
             interrupted = instance.state_reason.code == _INTERRUPTED
@@ -161,6 +168,8 @@ def _requests(hooks: Hooks) -> None:
                 if interrupted
                 else "instance-terminated-by-user"
             )
+        if getattr(instance, "spot_request_cancelled", False):
+            state = "cancelled"
         status = {"Code": code, "Message": code, "UpdateTime": instance.launch_time}
         return _Request(
             instance.spot_instance_request_id,
@@ -193,7 +202,15 @@ def _requests(hooks: Hooks) -> None:
             and all(one.get_filter_value(k) in v for k, v in (filters or {}).items())
         ]
 
+    def cancel(backend: Any, request_ids: list[str]) -> list[Any]:
+        """The instance goes on running: whoever wants its end terminates it as well."""
+        requests = describe(backend, spot_instance_ids=request_ids)
+        for one in requests:
+            backend.get_instance(one.instance_id).spot_request_cancelled = True
+        return requests
+
     replace(EC2Backend, "describe_spot_instance_requests", describe)
+    replace(EC2Backend, "cancel_spot_instance_requests", cancel)
 
 
 def _groups() -> None:

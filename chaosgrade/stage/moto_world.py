@@ -364,6 +364,7 @@ class MotoWorld:
                     if action.type == "forward" and arns:
                         yield {
                             "name": balancer.name,
+                            "arn": balancer.arn,
                             "dns_name": balancer.dns_name,
                             "nodes": nodes,
                             "cross_zone": self._crosses_zones(balancer, arns[0]),

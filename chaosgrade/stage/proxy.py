@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol, cast
 
 from chaosgrade.stage.http_message import MAX_HEAD, Malformed, Message
+from chaosgrade.stage.request_counts import RequestCounts
 
 _MAX_BODY = 1 << 20
 """Bytes of a request's body, which is read whole before it is sent on, so that it can be resent."""
@@ -115,7 +116,7 @@ class Upstream(asyncio.Protocol):
             client.answer_failed(may_retry=False)
             return
         if passed:
-            client.pass_on(passed)
+            client.pass_on(passed, answer)
         if answer.whole:
             self._client = None
             if rest or not answer.keep_alive or self.target.draining:
@@ -146,6 +147,7 @@ class Downstream(asyncio.Protocol):
     Args:
         choose: the target of the next request; None when there is none.
         clients: where it is listed while it is open.
+        counts: where its requests are counted.
         timeouts: when it gives up.
     """
 
@@ -153,9 +155,11 @@ class Downstream(asyncio.Protocol):
         self,
         choose: Callable[[], Target | None],
         clients: set[Connection],
+        counts: RequestCounts,
         timeouts: Timeouts = ELB_TIMEOUTS,
     ) -> None:
         self._timeouts = timeouts
+        self._counts = counts
         self._choose = choose
         self._clients = clients
         self._loop = asyncio.get_running_loop()
@@ -216,6 +220,8 @@ class Downstream(asyncio.Protocol):
         if target is None:
             self._refuse(b"503 Service Temporarily Unavailable")
             return
+        if not self._retried:
+            self._counts.chosen()
         while target.idle and not self._retried:
             if self._ask(target.idle.pop()):
                 return
@@ -233,8 +239,10 @@ class Downstream(asyncio.Protocol):
             if not asked:
                 self._refuse(b"502 Bad Gateway")
         except TimeoutError:
+            self._counts.unreachable()
             self._refuse(b"504 Gateway Time-out")
         except OSError:
+            self._counts.unreachable()
             self._refuse(b"502 Bad Gateway")
         finally:
             if not asked:  # also when the client has left meanwhile
@@ -250,10 +258,12 @@ class Downstream(asyncio.Protocol):
             upstream.pause(wanted=True)
         return True
 
-    def pass_on(self, data: bytes) -> None:
+    def pass_on(self, data: bytes, answer: Message) -> None:
         """Bytes of the answer."""
         self._moved_at = self._loop.time()
-        self._answering = True
+        if not self._answering:
+            self._answering = True
+            self._counts.answered(answer.status, self._moved_at - self._sent_at)
         self._transport.write(data)
 
     def answer_complete(self, *, close: bool = False) -> None:
@@ -279,6 +289,7 @@ class Downstream(asyncio.Protocol):
             self._refuse(b"502 Bad Gateway")
 
     def _refuse(self, status: bytes, *, close: bool = False) -> None:
+        self._counts.refused(int(status[:3]))
         keep = self._request.keep_alive and not close
         end = b"" if keep else b"Connection: close\r\n"
         head_only = self._request.first_line.startswith(b"HEAD ")

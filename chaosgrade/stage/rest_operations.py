@@ -1,36 +1,55 @@
-"""Names of operations in services that tell them by method and path only."""
+"""Names of operations in services that tell them by method, path and parameters only."""
 
-import re
 from functools import cache
+from typing import Any
 
 import botocore.session
+from botocore.exceptions import UnknownServiceError
+from moto.core.request import Request
+from moto.core.routing import get_service_router
+from werkzeug.exceptions import HTTPException
 
-SERVICES = ("fis",)
-"""Services of this kind that the stage plays, by the name that requests are signed for."""
+_ALIASES = {
+    "airflow": "mwaa",
+    "apigateway": "apigateway apigatewayv2",
+    "aps": "amp",
+    "awsssoportal": "sso",
+    "elasticfilesystem": "efs",
+    "es": "es opensearch",
+    "execute-api": "apigatewaymanagementapi",
+    "geo": "location",
+    "iotdata": "iot-data",
+    "lex": "lexv2-models lexv2-runtime",
+    "mobiletargeting": "pinpoint",
+    "s3express": "s3",
+    "ses": "sesv2",
+    "sso-oauth": "sso-oidc",
+}
+"""Services by the name that requests are signed for, where boto3 has another name for them."""
 
 
-def operation(service: str, method: str, path: str) -> str:
-    """The operation's name, such as "StartExperiment"; "" when the service has none there."""
-    if service not in SERVICES:
-        return ""
-    for name, known_method, pattern in _operations(service):
-        if known_method == method and pattern.fullmatch(path):
-            return name
+def operation(service: str, environ: dict[str, Any]) -> str:
+    """The operation's name, such as "StartExperiment"; "" when the service has none there.
+
+    Args:
+        service: the name that the request is signed for.
+        environ: the request, as WSGI has it.
+    """
+    for name in _ALIASES.get(service, service).split():
+        if _is_rest(name):
+            try:
+                model, _ = get_service_router(name).match(Request(environ))
+            except HTTPException:
+                continue
+            return str(model.name)
     return ""
 
 
 @cache
-def _operations(service: str) -> list[tuple[str, str, re.Pattern[str]]]:
-    """(name, method, pattern of the path), those with the longest fixed part first."""
-    model = botocore.session.get_session().get_service_model(service)
-    found = []
-    for name in model.operation_names:
-        http = model.operation_model(name).http
-        uri = str(http["requestUri"])
-        parts = re.split(r"\{\w+\}", uri)
-        pattern = re.compile("[^/]+".join(re.escape(part) for part in parts))
-        # A tagged resource's ARN has slashes in it.
-        if "{resourceArn}" in uri:
-            pattern = re.compile(".+".join(re.escape(part) for part in parts))
-        found.append((name, str(http["method"]), pattern))
-    return sorted(found, key=lambda one: -len(one[2].pattern))
+def _is_rest(name: str) -> bool:
+    """Whether there is such a service, and one of this kind."""
+    try:
+        model = botocore.session.get_session().get_service_model(name)
+    except UnknownServiceError:
+        return False
+    return str(model.metadata["protocol"]).startswith("rest-")

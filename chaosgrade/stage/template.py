@@ -22,6 +22,7 @@ STORED = "stored"
 
 SUPPORTED: Mapping[str, str] = {
     "AWS::AutoScaling::AutoScalingGroup": REAL,
+    "AWS::CloudWatch::Alarm": REAL,
     "AWS::EC2::Instance": REAL,
     "AWS::ElasticLoadBalancingV2::Listener": REAL,
     "AWS::ElasticLoadBalancingV2::LoadBalancer": REAL,
@@ -43,6 +44,7 @@ SUPPORTED: Mapping[str, str] = {
     "AWS::RDS::DBCluster": REAL,
     "AWS::RDS::DBInstance": REAL,
     "AWS::RDS::DBSubnetGroup": REAL,
+    "AWS::SNS::Topic": STORED,
     "AWS::SQS::Queue": STORED,
 }
 """Resource types: "real" ones have consequences on the stage, "stored" ones can be described."""

@@ -62,6 +62,15 @@ REPLICATION_LAG_S = 0.5
 """Real seconds by which asynchronous standbys and read replicas lag; traffic is not scaled.
 Assumption: AWS documents a metric (`ReplicaLag`) and no value."""
 
+SAMPLE_S = 10
+"""Between two looks at what is published as a metric and not counted: healthy hosts, active flows.
+Assumption: AWS documents that there are a minimum and a maximum of each minute, not how often it
+looks."""
+
+METRICS_LATE_S = 0.25
+"""Real seconds after the end of a period in which what belongs to it may still arrive; alarms are
+evaluated then."""
+
 TICK_S = 0.05
 """Real seconds between two looks of the reconcilers at the world."""
 

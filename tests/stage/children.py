@@ -252,8 +252,8 @@ def configure(
     host, port = address
     balancer.send(
         op="configure", time_scale=time_scale,
-        balancers=[{"name": "web", "port": port, "protocol": protocol, "target_group": "tg",
-                    "cross_zone": True,
+        balancers=[{"name": "web", "arn": "lb", "port": port, "protocol": protocol,
+                    "target_group": "tg", "cross_zone": True,
                     "nodes": [{"subnet": "subnet-a", "zone": "us-east-1a", "host": host}]}],
         target_groups=list(groups),
     )  # fmt: skip

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from chaosgrade.stage.fabric import Loopback
 from chaosgrade.stage.http_message import Message
 from chaosgrade.stage.proxy import Connection, Downstream, Timeouts, Upstream
+from chaosgrade.stage.request_counts import RequestCounts
 from tests.stage.children import free_address
 
 _SHORT = Timeouts(connect_s=0.1, idle_s=0.2)
@@ -33,7 +34,7 @@ async def _proxy(target: _Target, timeouts: Timeouts = _SHORT) -> AsyncIterator[
     clients: set[Connection] = set()
     host, port = free_address()
     server = await asyncio.get_running_loop().create_server(
-        lambda: Downstream(lambda: target, clients, timeouts), host, port
+        lambda: Downstream(lambda: target, clients, RequestCounts(), timeouts), host, port
     )
     reader, writer = await asyncio.open_connection(host, port)
     try:

@@ -1,25 +1,38 @@
-"""What the stage refuses, and that its documentation says so."""
+"""What the stage does with each operation of AWS's API is what it says that it does."""
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
+import botocore.session
 import pytest
 
-from chaosgrade.stage.refusals import OPERATIONS, ApiCall, answer, refused
-from chaosgrade.stage.template import SUPPORTED
+from chaosgrade.stage.operations import SERVICES, Kind, Service
+from chaosgrade.stage.refusals import ApiCall, answer, refused
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "stage-operations.md"
+ROOT = Path(__file__).parents[2]
+UNKNOWN = ("lambda", "route53", "elasticache", "arc-zonal-shift", "elb", "s3control")
+"""Some services that the stage does not know, of every protocol that there is."""
 
 
-def call(service: str, *, target: str = "", body: bytes = b"", path: str = "/") -> ApiCall:
+def call(
+    service: str, *, target: str = "", body: bytes = b"", path: str = "/", **more: str
+) -> ApiCall:
     environ = {
         "REQUEST_METHOD": "POST",
         "PATH_INFO": path,
+        "HTTP_HOST": "127.0.0.1",
         "HTTP_X_AMZ_TARGET": target,
         "CONTENT_TYPE": "application/x-www-form-urlencoded; charset=utf-8" if body else "",
         "HTTP_AUTHORIZATION": (
             f"AWS4-HMAC-SHA256 Credential=stage/20260101/us-east-1/{service}/aws4_request, "
             "SignedHeaders=host, Signature=0"
         ),
+        "wsgi.url_scheme": "http",
+        **more,
     }
     return ApiCall.of(environ, body)
 
@@ -30,23 +43,38 @@ def call(service: str, *, target: str = "", body: bytes = b"", path: str = "/") 
         (call("ec2", body=b"Action=RequestSpotFleet&Version=2016-11-15"), "RequestSpotFleet", True),
         (call("ec2", body=b"Action=RunInstances&Version=2016-11-15"), "RunInstances", False),
         (call("ssm", target="AmazonSSM.SendCommand"), "SendCommand", False),
+        (call("ssm", target="AmazonSSM.InventedYesterday"), "InventedYesterday", True),
         (call("elasticache", body=b"Action=X&Version=2015-02-02"), "X", True),
         (call("fis", path="/experiments"), "StartExperiment", False),
-        (call("fis", path="/experimentTemplates/EXT1"), "", False),
+        (call("fis", path="/experimentTemplates/EXT1"), "", True),
         (call("monitoring", path="/service/G/operation/PutMetricData"), "PutMetricData", False),
         (
             call("elasticloadbalancing", body=b"Action=X&Version=2012-06-01"),
             "X",
             True,
         ),
+        (call("s3", path="/b/k", REQUEST_METHOD="PUT"), "PutObject", False),
+        (
+            call("s3", path="/b", REQUEST_METHOD="DELETE", QUERY_STRING="intelligent-tiering&id=x"),
+            "DeleteBucketIntelligentTieringConfiguration",  # moto would delete the bucket
+            True,
+        ),
+        (call("lambda", path="/2015-03-31/functions"), "CreateFunction", True),
     ],
 )
 def test_a_call_is_known_in_every_protocol(
     asked: ApiCall, operation: str, is_refused: bool
 ) -> None:
-    """Form, target header or path name the operation; the signature names the service."""
+    """Form, target header, path or parameters name the operation; the signature the service."""
     assert asked.operation == operation
     assert (refused(asked) is not None) == is_refused
+
+
+def test_a_url_that_was_signed_for_somebody_else_names_its_service() -> None:
+    """In its query string."""
+    scope = "X-Amz-Credential=stage%2F20260101%2Fus-east-1%2Fs3%2Faws4_request&X-Amz-Expires=60"
+    asked = call("", path="/b/k", REQUEST_METHOD="GET", QUERY_STRING=scope, HTTP_AUTHORIZATION="")
+    assert (asked.service, asked.operation) == ("s3", "GetObject")
 
 
 def test_an_error_has_the_format_of_its_service() -> None:
@@ -59,9 +87,81 @@ def test_an_error_has_the_format_of_its_service() -> None:
     assert b'"__type": "NotImplemented"' in body
 
 
-def test_the_documentation_lists_every_refused_operation_and_supported_type() -> None:
-    """Nobody should have to read the code to know what an experiment can rely on."""
-    text = DOCUMENT.read_text("utf-8")
-    names = [name for operations in OPERATIONS.values() for name in operations]
-    missing = [name for name in [*names, *SUPPORTED] if f"`{name}`" not in text]
-    assert missing == []
+@pytest.fixture(scope="module")
+def answers() -> dict[str, dict[str, dict[str, Any]]]:
+    """What a stage answers to every operation of the services that it knows, and of some others."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.stage.sweep", *(s.name for s in SERVICES), *UNKNOWN],
+        cwd=ROOT,
+        env={**os.environ, "CHAOSGRADE_PARENT": str(os.getpid())},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, dict[str, dict[str, Any]]] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.name)
+def test_each_operation_is_what_it_is_called(
+    service: Service, answers: dict[str, dict[str, dict[str, Any]]]
+) -> None:
+    """Unsupported ones answer NotImplemented with their name, and the others do not."""
+    wrong = {}
+    for name, told in answers[service.name].items():
+        known = service.operations.get(name)
+        is_unsupported = known is None or known.kind is Kind.UNSUPPORTED
+        is_refused = (told["status"], told["code"]) == (501, "NotImplemented")
+        if is_unsupported != is_refused or (is_refused and name not in told["message"]):
+            wrong[name] = told
+    assert wrong == {}
+
+
+def test_every_known_operation_exists(answers: dict[str, dict[str, dict[str, Any]]]) -> None:
+    """By the models of botocore."""
+    strange = {
+        service.name: set(service.operations) - set(answers[service.name]) for service in SERVICES
+    }
+    assert not any(strange.values()), strange
+
+
+@pytest.mark.parametrize("service", UNKNOWN)
+def test_an_unknown_service_is_refused_by_the_name_of_the_operation(
+    service: str, answers: dict[str, dict[str, dict[str, Any]]]
+) -> None:
+    """Whatever its protocol."""
+    wrong = {
+        name: told
+        for name, told in answers[service].items()
+        if (told["status"], told["code"]) != (501, "NotImplemented") or name not in told["message"]
+    }
+    assert wrong == {}
+
+
+def test_no_call_is_answered_with_a_page(answers: dict[str, dict[str, dict[str, Any]]]) -> None:
+    """Nor with a status that SDKs try again for; moto's own failures come with the operation."""
+    for service, operations in answers.items():
+        for name, told in operations.items():
+            assert not told["is_page"], (service, name, told)
+            assert told["status"] < 500 or told["status"] == 501, (service, name, told)
+            assert told["code"] != "InternalFailure" or name in told["message"], (service, name)
+
+
+def test_the_documentation_is_what_the_code_says() -> None:
+    """`make docs` writes it."""
+    done = subprocess.run(
+        [sys.executable, "scripts/stage_operations.py", "--check"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_signing_names_are_those_of_botocore() -> None:
+    """A call is found by what it is signed for."""
+    session = botocore.session.get_session()
+    for service in SERVICES:
+        assert session.get_service_model(service.name).signing_name == service.signing_name

@@ -1,0 +1,104 @@
+"""Amazon CloudWatch of a stage: what is published, kept, evaluated and done about it."""
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from chaosgrade.stage.alarm_actions import AlarmActions
+from chaosgrade.stage.alarm_history import AlarmHistory
+from chaosgrade.stage.alarm_reconciler import AlarmReconciler
+from chaosgrade.stage.balancing import HostCount
+from chaosgrade.stage.metrics import MetricStore
+from chaosgrade.stage.published_metrics import GroupSizes, PublishedMetrics
+
+if TYPE_CHECKING:
+    from chaosgrade.stage.moto_alarms import MotoAlarms
+
+
+class Monitoring:
+    """Everything about metrics and alarms.
+
+    Args:
+        scale: AWS seconds per real second.
+        hosts: what the nodes of load balancers think of targets now.
+    """
+
+    def __init__(self, scale: float, hosts: Callable[[], Iterable[HostCount]]) -> None:
+        self._store = MetricStore(scale)
+        self._published = PublishedMetrics(self._store, hosts, lambda: self._groups())  # noqa: PLW0108 - made below
+        self._history = AlarmHistory()
+        # Delivery may take long, and may call the stage: it must not hold the stage's lock.
+        self._deliveries = ThreadPoolExecutor(1, "notifications")
+        self._groups: Callable[[], Iterable[GroupSizes]]
+        self._kept: MotoAlarms
+        self._alarms: AlarmReconciler
+
+    def build(self, region: str, now: Callable[[], float]) -> None:
+        """Take moto's place. Called once, after moto has been imported.
+
+        Args:
+            now: AWS seconds since the stage began.
+        """
+        from chaosgrade.stage import (  # late: see moto_import
+            moto_alarms,
+            moto_group_metrics,
+            moto_metrics,
+            moto_scaling,
+        )
+        from chaosgrade.stage.moto_topics import MotoTopics
+
+        self._kept = moto_alarms.MotoAlarms(region)
+        self._groups = partial(moto_group_metrics.group_sizes, region)
+        policies = moto_scaling.ScalingPolicies(region, now)
+        topics = MotoTopics(region)
+        self._alarms = AlarmReconciler(
+            self._kept,
+            self._store,
+            self._history,
+            AlarmActions(
+                region,
+                lambda arn, subject, message: self._deliver(
+                    topics.publishing(arn, subject, message)
+                ),
+                policies.by_alarm,
+            ),
+        )
+        moto_metrics.install(self._store)
+        moto_alarms.install(self._history, self._set_state)
+        moto_group_metrics.install()
+        moto_scaling.install(policies, self._kept.alarms_of)
+
+    def on_event(self, event: Mapping[str, Any]) -> None:
+        """Take in what the balancer says; runs on another thread."""
+        self._published.on_event(event)
+
+    def tick(self) -> None:
+        """Publish and evaluate what is due."""
+        now = time.time()
+        self._published.tick(now)
+        self._alarms.tick(now)
+
+    def settle(self) -> None:
+        """Have everything been as it is now for long."""
+        now = time.time()
+        self._published.settle(now)
+        self._alarms.settle(now)
+
+    def _set_state(self, name: str, state: str, reason: str) -> None:
+        self._alarms.set_state(self._kept.alarm(name), state, reason, time.time())
+
+    def _deliver(self, publish: Callable[[], None]) -> None:
+        def deliver() -> None:
+            try:
+                publish()
+            except Exception as error:  # as AWS, which goes on; but somebody here may want to know
+                print(
+                    f"chaosgrade: a notification was not delivered: {error!r}",
+                    file=sys.stderr,
+                    flush=True,
+                )
+
+        self._deliveries.submit(deliver)
