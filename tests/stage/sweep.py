@@ -21,6 +21,7 @@ from botocore.exceptions import ClientError
 from botocore.model import OperationModel, Shape, StructureShape
 
 from chaosgrade.stage.control_plane import ControlPlane
+from chaosgrade.stage.fabric import Loopback
 from chaosgrade.stage.moto_import import import_moto
 from chaosgrade.stage.template import Template
 
@@ -156,13 +157,13 @@ def _sweep(application: Any, service: str) -> dict[str, Mapping[str, Any]]:
 
 def main(services: list[str]) -> None:
     """Print what they answer."""
-    plane = ControlPlane(Template("sweep", _TEMPLATE, {}), REGION, 20.0)
+    plane = ControlPlane(Template("sweep", _TEMPLATE, {}), REGION, 20.0, Loopback())
     try:
         import_moto(REGION)
         from chaosgrade.stage.endpoint import Endpoint
 
         plane.build()
-        endpoint = Endpoint(0, plane.lock, lambda: None, dict, plane.pools)
+        endpoint = Endpoint(0, plane.listen_within, plane.lock, lambda: None, dict, plane.pools, {})
         print(json.dumps({service: _sweep(endpoint, service) for service in services}))
     finally:
         plane.stop()

@@ -54,8 +54,8 @@ RDS = Service(
             'The writer is killed; 30 s later (AWS: "less than 60 seconds, and often less than 30 '
             'seconds") the target is promoted, or the reader of the lowest `PromotionTier`. Until '
             "then the cluster is `failing-over` and can be read from; then `IsClusterWriter` and "
-            "the cluster endpoint are the new writer's, and the old writer, `rebooting` until it is "
-            "back, and the other readers begin anew from a fresh copy. Meanwhile the reader "
+            "the cluster endpoint are the new writer's, and the old writer, `rebooting` until it "
+            "is back, and the other readers begin anew from a fresh copy. Meanwhile the reader "
             "endpoint leads to the readers that are there, or else to the writer. Whoever was "
             "connected to the promoted reader stays so (assumption). Without a reader that is "
             "available, `InvalidDBClusterStateFault`; a target that is no reader is "
@@ -104,17 +104,17 @@ RDS = Service(
         DeleteDBSnapshot DeleteDBSubnetGroup DeleteEventSubscription DeleteGlobalCluster
         DeleteOptionGroup DeregisterDBProxyTargets DescribeBlueGreenDeployments
         DescribeDBClusterParameterGroups DescribeDBClusterParameters
-        DescribeDBClusterSnapshotAttributes DescribeDBClusterSnapshots 
+        DescribeDBClusterSnapshotAttributes DescribeDBClusterSnapshots
         DescribeDBInstanceAutomatedBackups DescribeDBLogFiles DescribeDBParameterGroups
         DescribeDBParameters DescribeDBProxies DescribeDBProxyTargetGroups DescribeDBProxyTargets
         DescribeDBSecurityGroups DescribeDBShardGroups DescribeDBSnapshotAttributes
         DescribeDBSnapshots DescribeDBSubnetGroups DescribeEventSubscriptions DescribeExportTasks
         DescribeGlobalClusters DescribeOptionGroupOptions DescribeOptionGroups
-        DescribeOrderableDBInstanceOptions ListTagsForResource 
+        DescribeOrderableDBInstanceOptions ListTagsForResource
         ModifyDBClusterParameterGroup ModifyDBClusterSnapshotAttribute ModifyDBParameterGroup
         ModifyDBProxyTargetGroup ModifyDBSnapshotAttribute ModifyDBSubnetGroup ModifyOptionGroup
         RegisterDBProxyTargets RemoveFromGlobalCluster
-        RemoveTagsFromResource StartExportTask 
+        RemoveTagsFromResource StartExportTask
         SwitchoverBlueGreenDeployment
     """,
 )
