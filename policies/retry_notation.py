@@ -1,9 +1,9 @@
 """Retry policies in one line, as the command line and environment variables take them.
 
-    full                                   full jitter with the usual numbers
-    full:base=0.05,cap=2,attempts=5        with some of its own
-    exponential:factor=1.5,deadline=30,quota=500
-    no-retry                               one attempt
+full                                   full jitter with the usual numbers
+full:base=0.05,cap=2,attempts=5        with some of its own
+exponential:factor=1.5,deadline=30,quota=500
+no-retry                               one attempt
 """
 
 import dataclasses
