@@ -13,13 +13,13 @@ Time goes in ticks of 10 ms. A call that the server serves is answered at the en
 else happens when it happens.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from chaosgrade.errors import UsageError
 from chaosgrade.lab.agenda import Agenda, runs
 from chaosgrade.lab.contention import DELAY_MEAN_S, DELAY_SD_S
 from chaosgrade.lab.gaps import Floats, Gaps, Whole
@@ -37,6 +37,7 @@ _TICK_S = 0.01
 _TICKS_PER_BIN = round(BIN_S / _TICK_S)
 _CALM_SHARE = 0.1
 _NOBODY = -1
+_MOST_REQUESTS = 20_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +58,11 @@ class Outage:
         UsageError: naming the first value that makes no sense.
     """
 
-    clients: int = 1000
-    capacity: float = 500.0
+    clients: int = 500
+    capacity: float = 250.0
     load: float = 0.5
     down_s: float = 10.0
-    after_s: float = 60.0
+    after_s: float = 40.0
     timeout_s: float = 1.0
     queue_s: float = 0.5
     refusal_cost: float = 0.05
@@ -116,7 +117,17 @@ def recover(
         trials: how often, independently.
         seed: the same one gives the same trials, and every policy the same requests.
         on_progress: hears which share is done.
+
+    Raises:
+        UsageError: that would be more requests than this machine is likely to hold.
     """
+    length_s = BEFORE_S + outage.down_s + outage.after_s
+    requests = trials * (outage.clients + outage.capacity * outage.load * length_s)
+    if requests > _MOST_REQUESTS:
+        raise UsageError(
+            f"{requests:,.0f} requests are too many at a time, more than {_MOST_REQUESTS:,}: take "
+            "fewer trials or clients, less capacity, or a shorter time"
+        )
     return _Herd(policy, outage, trials, seed).run(on_progress)
 
 
@@ -148,7 +159,9 @@ class _Herd:
         self._accepted = np.zeros(trials, np.intp)
         self._served = np.zeros(trials)
         self._last_trouble_s = np.full(trials, outage.down_s)
-        bins = math.ceil((BEFORE_S + outage.down_s + outage.after_s) / BIN_S)
+        self._first = -round(BEFORE_S / _TICK_S)
+        self._last = round((outage.down_s + outage.after_s) / _TICK_S)
+        bins = -(-(self._last - self._first) // _TICKS_PER_BIN)
         self._arrivals = np.zeros((trials, bins), np.intp)
 
     def _ask(self, random: np.random.Generator) -> None:
@@ -172,8 +185,7 @@ class _Herd:
 
     def run(self, on_progress: Callable[[float], None]) -> HerdOutcome:
         outage = self._outage
-        first = -round(BEFORE_S / _TICK_S)
-        last = round((outage.down_s + outage.after_s) / _TICK_S)
+        first, last = self._first, self._last
         back = round(outage.down_s / _TICK_S)
         for tick in range(first, last):
             end_s = (tick + 1) * _TICK_S
@@ -246,6 +258,8 @@ class _Herd:
 
     def _fail(self, calls: Whole, at_s: Floats) -> None:
         """These calls fail at the dependency; their clients retry, or give up."""
+        if not calls.size:
+            return
         somebody = calls != _NOBODY
         calls, at_s = calls[somebody], at_s[somebody]
         retry = self._policy.retry
