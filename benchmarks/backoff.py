@@ -1,9 +1,9 @@
 """The contention laboratory: calls simulated per second, and whether they are the right ones.
 
 The peer is the same model written plainly, a message at a time from a heap, as AWS's own simulator
-is, which did about 185,000 calls/s on a machine of this class at rest. Both run the five policies at
-the five sizes of `aws_backoff.json`; their means are compared with each other and with that table.
-The exit code is 1 if any two are more than three standard errors of their difference apart.
+is, which did about 185,000 calls/s on a machine of this class at rest. Both run the five policies
+at the five sizes of `aws_backoff.json`; their means are compared with each other and with that
+table. The exit code is 1 if any two are more than three standard errors of their difference apart.
 """
 
 import argparse

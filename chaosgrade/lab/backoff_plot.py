@@ -73,6 +73,7 @@ def draw_contention(rows: Sequence[ContentionRow], trials: int, file: Path) -> N
             x=0.99, ha="right", fontsize=8.5, color=_GREY,
         )  # fmt: skip
         policies = list(dict.fromkeys(row.policy.text for row in rows))
+        labels: list[tuple[Axes, list[_End]]] = []
         for axes, name, title in (
             (left, "calls", "calls until everybody is done"),
             (right, "time_ms", "time until everybody is done"),
@@ -90,7 +91,8 @@ def draw_contention(rows: Sequence[ContentionRow], trials: int, file: Path) -> N
                 axes.plot(clients, mean, dash, color=colour, linewidth=2, marker="o", markersize=4)
                 low = np.maximum(mean - sd, mean / 20)  # below zero is no place on this axis
                 axes.fill_between(clients, low, mean + sd, color=colour, alpha=0.15, linewidth=0)
-                axes.vlines(clients, low, mean + sd, color=colour, alpha=0.4)
+                if len(chosen) == 1:  # a band has no area then
+                    axes.vlines(clients, low, mean + sd, color=colour, alpha=0.4)
                 ends.append((float(clients[-1]), float(mean[-1]), policy, colour))
             sizes = sorted({row.clients for row in rows})
             axes.set_xlabel("clients")
@@ -100,7 +102,10 @@ def draw_contention(rows: Sequence[ContentionRow], trials: int, file: Path) -> N
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _, unit=unit: unit(value)))
             axes.yaxis.set_minor_formatter(NullFormatter())
-            _label_ends(figure, axes, ends)
+            labels.append((axes, ends))
+        figure.draw_without_rendering()  # where pixels are is known only then
+        for axes, ends in labels:
+            _label_ends(axes, ends, figure.dpi / 72)
         _save(figure, file)
 
 
@@ -169,10 +174,8 @@ def _line(number: int) -> tuple[str, str]:
     return _COLOURS[number % len(_COLOURS)], _DASHES[number // len(_COLOURS) % len(_DASHES)]
 
 
-def _label_ends(figure: Figure, axes: Axes, ends: Sequence[_End]) -> None:
+def _label_ends(axes: Axes, ends: Sequence[_End], per_point: float) -> None:
     """Name each line where it ends, moving names apart that would cover each other."""
-    figure.draw_without_rendering()  # where pixels are is known only then
-    per_point = figure.dpi / 72
     placed = -np.inf
     for x, y, name, colour in sorted(ends, key=lambda end: end[1]):
         pixel = float(axes.transData.transform((x, y))[1])
@@ -187,7 +190,7 @@ def _apart(sizes: Sequence[int]) -> list[int]:
     """The sizes that can be written under an axis without touching each other."""
     shown: list[int] = []
     for size in reversed(sizes):
-        if not shown or shown[-1] - size >= sizes[-1] / 20:
+        if not shown or shown[-1] - size >= sizes[-1] / 16:
             shown.append(size)
     return shown
 
