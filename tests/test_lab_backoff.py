@@ -5,6 +5,7 @@ import json
 import statistics
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -214,10 +215,11 @@ def test_an_agenda_gives_each_thing_once_when_it_is_due(
         waiting = {one: at for one, at in waiting.items() if at >= now}
 
 
-SMALL = Outage(clients=200, capacity=100.0, down_s=5.0, after_s=25.0)
+BRIEF = Outage(clients=200, capacity=100.0, down_s=3.0, after_s=6.0)
+LONG = replace(BRIEF, down_s=5.0, after_s=25.0)
 
 
-def herd(text: str, outage: Outage = SMALL, trials: int = 3) -> HerdOutcome:
+def herd(text: str, outage: Outage = BRIEF, trials: int = 3) -> HerdOutcome:
     usual = {"": {"base": 0.1, "cap": 5.0}}
     return recover(parse(text, usual), outage, trials, SEED)
 
@@ -234,7 +236,7 @@ def test_without_retry_the_dependency_is_well_at_once() -> None:
 
 def test_jitter_takes_the_peaks_off_the_herd() -> None:
     """Without it, those who failed together come back together, and wait for the next wave."""
-    waves, spread = herd("exponential"), herd("full")
+    waves, spread = herd("exponential", LONG), herd("full", LONG)
     assert (waves.peak_per_s / waves.mean_per_s > 8).all()
     assert (spread.peak_per_s / spread.mean_per_s < 3.5).all()
     for outcome in (waves, spread):
@@ -244,7 +246,7 @@ def test_jitter_takes_the_peaks_off_the_herd() -> None:
 
 def test_retries_without_backoff_keep_a_dependency_down() -> None:
     """Refusing them takes all it can do: it does not recover, although the outage is long over."""
-    outcome = herd("none:attempts=200", trials=1)
+    outcome = herd("none:attempts=200", LONG, trials=1)
     assert np.isnan(outcome.recovery_s).all()
     assert (outcome.successes < 0.3 * outcome.requests).all()
     assert (outcome.calls > 50 * outcome.requests).all()
@@ -269,10 +271,10 @@ def test_a_deadline_ends_requests() -> None:
 def test_a_quota_limits_what_each_client_adds() -> None:
     """28 tokens are two retries for each client, beyond what successes give back."""
     free, bounded = herd("fixed:base=0.2"), herd("fixed:base=0.2,quota=28")
-    allowed = 2 * SMALL.clients + bounded.successes // 14
+    allowed = 2 * BRIEF.clients + bounded.successes // 14
     assert (bounded.calls - bounded.requests <= allowed).all()
-    assert (bounded.calls - bounded.requests > SMALL.clients).all()
-    assert (free.calls - free.requests > 10 * SMALL.clients).all()
+    assert (bounded.calls - bounded.requests > BRIEF.clients).all()
+    assert (free.calls - free.requests > 10 * BRIEF.clients).all()
 
 
 def test_nobody_is_served_beyond_the_capacity() -> None:
@@ -282,6 +284,13 @@ def test_nobody_is_served_beyond_the_capacity() -> None:
     assert (outcome.successes <= 100 * 20 + 1).all()
     assert (outcome.successes >= 100 * 20 * 0.85).all()
     assert np.isnan(outcome.recovery_s).all()
+
+
+def test_trouble_before_the_outage_is_not_the_outages() -> None:
+    """A dependency that never could do what it is asked for is as well as ever when it is back."""
+    outage = Outage(clients=20, capacity=50.0, load=3.0, down_s=1.0, after_s=4.0)
+    outcome = herd("no-retry", outage)
+    assert not (outcome.recovery_s < 0).any()
 
 
 def test_every_policy_meets_the_same_requests() -> None:
@@ -342,10 +351,19 @@ def call_by_call(text: str, outage: Outage, random: Random) -> tuple[float, floa
     return calls, saved, drained - outage.down_s
 
 
-@pytest.mark.parametrize("text", ["full", "exponential:cap=2,attempts=7"])
-def test_ticks_come_to_the_same_as_a_call_at_a_time(text: str) -> None:
-    """Calls, saved requests and drain of many trials, where refusals cost nothing."""
-    outage = Outage(clients=60, capacity=40.0, down_s=4.0, after_s=26.0, refusal_cost=0.0)
+@pytest.mark.parametrize(
+    ("text", "queue_s"),
+    [("full", 0.5), ("exponential:cap=2,attempts=7", 0.5), ("full:attempts=9", 2.0)],
+)
+def test_ticks_come_to_the_same_as_a_call_at_a_time(text: str, queue_s: float) -> None:
+    """Calls, saved requests and drain of many trials, where refusals cost nothing.
+
+    With two seconds in the queue, half of what is served is served to nobody: clients leave after
+    one.
+    """
+    outage = Outage(
+        clients=60, capacity=40.0, down_s=4.0, after_s=26.0, queue_s=queue_s, refusal_cost=0.0
+    )
     random = Random(f"{SEED} {text}")
     plain = [call_by_call(text, outage, random) for _ in range(40)]
     ours = herd(text, outage, trials=40)
@@ -364,6 +382,7 @@ def test_ticks_come_to_the_same_as_a_call_at_a_time(text: str) -> None:
         ({"capacity": 0}, "capacity must be above 0, got 0"),
         ({"load": -1}, "load must be above 0, got -1"),
         ({"down_s": float("nan")}, "down_s must be a number, got nan"),
+        ({"after_s": 0.5}, "after_s must be at least 1, got 0.5"),
         ({"refusal_cost": -0.1}, "refusal_cost must be at least 0"),
         ({"clients": 0}, "clients must be at least 1, got 0"),
     ],

@@ -9,10 +9,10 @@ than if nobody had retried. Sources: Amazon Builders' Library, "Timeouts, retrie
 jitter" and "Using load shedding to avoid overload"; Bronson et al., "Metastable Failures in
 Distributed Systems" (HotOS 2021).
 
-Time goes in ticks of 10 ms. A call that the server serves is answered at the end of a tick, all
-else happens when it happens.
+The server works in ticks of 10 ms; all else happens when it happens.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chaosgrade.errors import UsageError
-from chaosgrade.lab.agenda import Agenda, runs
+from chaosgrade.lab.agenda import Agenda
 from chaosgrade.lab.contention import DELAY_MEAN_S, DELAY_SD_S
 from chaosgrade.lab.gaps import Floats, Gaps, Whole
+from chaosgrade.lab.shedding_server import TICK_S, SheddingServers, rank
 from chaosgrade.policies.arguments import require_number, require_whole_number
 from chaosgrade.policies.retry_notation import NotedPolicy
 from chaosgrade.policies.retry_quota import SDK_FIRST_TRY_REFUND, SDK_RETRY_COST
@@ -33,10 +34,8 @@ BIN_S = 0.1
 """Arrivals are counted by this."""
 HERD_S = 10.0
 """Peak and mean are those of so many seconds after the dependency has come back."""
-_TICK_S = 0.01
-_TICKS_PER_BIN = round(BIN_S / _TICK_S)
+_TICKS_PER_BIN = round(BIN_S / TICK_S)
 _CALM_SHARE = 0.1
-_NOBODY = -1
 _MOST_REQUESTS = 20_000_000
 
 
@@ -69,8 +68,9 @@ class Outage:
 
     def __post_init__(self) -> None:
         require_whole_number("clients", self.clients, least=1)
-        for name in ("capacity", "load", "down_s", "after_s", "timeout_s", "queue_s"):
+        for name in ("capacity", "load", "down_s", "timeout_s", "queue_s"):
             require_number(name, getattr(self, name), above=True)
+        require_number("after_s", self.after_s, least=1.0)
         require_number("refusal_cost", self.refusal_cost)
 
 
@@ -150,17 +150,16 @@ class _Herd:
         self._arriving = Agenda()
         everything = np.arange(self._trial.size)
         self._arriving.put(everything, self._began_s + self._message_s(everything.size))
-        # Calls that wait: whose they are (or nobody's any more), their place among all that the
-        # trial's server has ever accepted, and when they came.
-        self._queued = np.empty(0, np.intp)
-        self._queued_trial = np.empty(0, np.intp)
-        self._place = np.empty(0, np.intp)
-        self._came_s = np.empty(0)
-        self._accepted = np.zeros(trials, np.intp)
-        self._served = np.zeros(trials)
+        self._servers = SheddingServers(
+            trials,
+            capacity=outage.capacity,
+            queue_s=outage.queue_s,
+            timeout_s=outage.timeout_s,
+            refusal_cost=outage.refusal_cost,
+        )
         self._last_trouble_s = np.full(trials, outage.down_s)
-        self._first = -round(BEFORE_S / _TICK_S)
-        self._last = round((outage.down_s + outage.after_s) / _TICK_S)
+        self._first = -round(BEFORE_S / TICK_S)
+        self._last = round((outage.down_s + outage.after_s) / TICK_S)
         bins = -(-(self._last - self._first) // _TICKS_PER_BIN)
         self._arrivals = np.zeros((trials, bins), np.intp)
 
@@ -186,19 +185,23 @@ class _Herd:
     def run(self, on_progress: Callable[[float], None]) -> HerdOutcome:
         outage = self._outage
         first, last = self._first, self._last
-        back = round(outage.down_s / _TICK_S)
+        back = round(outage.down_s / TICK_S)
         for tick in range(first, last):
-            end_s = (tick + 1) * _TICK_S
+            end_s = (tick + 1) * TICK_S
             calls, came_s = self._arriving.take_until(end_s)
             arrived = np.bincount(self._trial[calls], minlength=self._trials)
             self._arrivals[:, (tick - first) // _TICKS_PER_BIN] += arrived
             self._tries[calls] += 1
             if tick == 0:
-                self._break_down()
+                lost = self._servers.break_down()
+                self._fail(lost, np.zeros(lost.size))
             if 0 <= tick < back:
                 self._fail(calls, came_s)
             else:
-                self._serve(calls, came_s, end_s)
+                done = self._servers.serve(calls, self._trial[calls], came_s, end_s)
+                self._succeed(done.done, end_s)
+                self._fail(done.failed, done.failed_s)
+                self._last_trouble_s[done.trouble] = max(outage.down_s, end_s)
             if tick % 50 == 0:
                 on_progress((tick - first) / (last - first))
         on_progress(1.0)
@@ -209,44 +212,6 @@ class _Herd:
         delays *= DELAY_SD_S
         delays += DELAY_MEAN_S
         return np.abs(delays, out=delays)
-
-    def _break_down(self) -> None:
-        """What waits is lost."""
-        self._fail(self._queued, np.zeros(self._queued.size))
-        self._keep(np.zeros(self._queued.size, np.bool))
-        self._served[:] = self._accepted
-
-    def _keep(self, kept: NDArray[np.bool]) -> None:
-        self._queued, self._queued_trial = self._queued[kept], self._queued_trial[kept]
-        self._place, self._came_s = self._place[kept], self._came_s[kept]
-
-    def _serve(self, calls: Whole, came_s: Floats, end_s: float) -> None:
-        outage = self._outage
-        order = np.lexsort((came_s, self._trial[calls]))
-        calls, came_s = calls[order], came_s[order]
-        trial = self._trial[calls]
-        waiting = self._accepted - self._served
-        rank = _rank(trial)
-        taken = rank < np.ceil(outage.queue_s * outage.capacity - waiting)[trial]
-        self._queued = np.concatenate((self._queued, calls[taken]))
-        self._queued_trial = np.concatenate((self._queued_trial, trial[taken]))
-        self._place = np.concatenate((self._place, self._accepted[trial[taken]] + rank[taken]))
-        self._came_s = np.concatenate((self._came_s, came_s[taken]))
-        self._accepted += np.bincount(trial[taken], minlength=self._trials)
-        refused = np.bincount(trial[~taken], minlength=self._trials)
-        able = outage.capacity * _TICK_S - outage.refusal_cost * refused
-        self._served = np.minimum(self._accepted, self._served + np.maximum(0.0, able))
-        done = self._place + 1 <= self._served[self._queued_trial] + 1e-9
-        self._succeed(self._queued[done & (self._queued != _NOBODY)], end_s)
-        self._keep(~done)
-        late = (self._came_s <= end_s - outage.timeout_s) & (self._queued != _NOBODY)
-        self._last_trouble_s[self._queued_trial[late]] = end_s
-        self._last_trouble_s[trial[~taken]] = end_s
-        self._fail(
-            np.concatenate((calls[~taken], self._queued[late])),
-            np.concatenate((came_s[~taken], self._came_s[late] + outage.timeout_s)),
-        )
-        self._queued[late] = _NOBODY
 
     def _succeed(self, calls: Whole, at_s: float) -> None:
         self._succeeded[calls] = True
@@ -260,8 +225,6 @@ class _Herd:
         """These calls fail at the dependency; their clients retry, or give up."""
         if not calls.size:
             return
-        somebody = calls != _NOBODY
-        calls, at_s = calls[somebody], at_s[somebody]
         retry = self._policy.retry
         heard_s = at_s + self._message_s(calls.size)
         tries = self._tries[calls]
@@ -281,11 +244,11 @@ class _Herd:
         self._arriving.put(calls, heard_s + gap_s + self._message_s(calls.size))
 
     def _pay(self, client: Whole) -> NDArray[np.bool]:
-        """Which of these retries their clients' quotas grant, first come, first served."""
+        """Which of these retries their clients' quotas grant: as many as there are tokens for."""
         order = np.argsort(client, kind="stable")
         paid = np.empty(client.size, np.bool)
         ordered = client[order]
-        granted = _rank(ordered) < self._tokens[ordered] // SDK_RETRY_COST
+        granted = rank(ordered) < self._tokens[ordered] // SDK_RETRY_COST
         paid[order] = granted
         np.subtract.at(self._tokens, ordered[granted], SDK_RETRY_COST)
         return paid
@@ -298,7 +261,7 @@ class _Herd:
 
         began = self._began_s >= 0
         first = round(BEFORE_S / BIN_S)
-        herd_from = round((BEFORE_S + outage.down_s) / BIN_S)
+        herd_from = math.ceil((BEFORE_S + outage.down_s) / BIN_S - 1e-9)
         herd = self._arrivals[:, herd_from : herd_from + round(HERD_S / BIN_S)] / BIN_S
         settled_s = np.where(self._struck, self._settled_s, -np.inf)
         last_s = np.full(self._trials, outage.down_s)
@@ -317,9 +280,3 @@ class _Herd:
             drained_s=np.where(np.isfinite(last_s), last_s - outage.down_s, np.nan),
             arrivals_per_s=self._arrivals.mean(axis=0) / BIN_S,
         )
-
-
-def _rank(groups: Whole) -> Whole:
-    """The number of each element among its equals, which stand together, from 0."""
-    starts, ends = runs(groups)
-    return np.arange(groups.size) - np.repeat(starts, ends - starts)
