@@ -24,6 +24,8 @@ app = typer.Typer(
 )
 stage_app = typer.Typer(help="The embedded AWS, for other tools.", rich_markup_mode=None)
 app.add_typer(stage_app, name="stage")
+lab_app = typer.Typer(help="Simulators of client policies.", rich_markup_mode=None)
+app.add_typer(lab_app, name="lab")
 
 # Typer keeps click's classes under a private name; what it makes public derives from them.
 _ClickException: Any = next(k for k in typer.BadParameter.__mro__ if k.__name__ == "ClickException")
@@ -310,6 +312,61 @@ def stage_up(
     options = ["--port", str(port), *(["--json"] if as_json else [])]
     command = stage_command(template, tuple(parameter or ()), time_scale, fabric, *options)
     os.execv(command[0], command)  # noqa: S606 - a fixed argument list; no shell is wanted
+
+
+@lab_app.command("backoff")
+def lab_backoff(
+    scenario: Annotated[
+        str,
+        typer.Option(
+            "--scenario",
+            help="contention: clients write one row; herd: a dependency was down and comes back.",
+        ),
+    ] = "contention",
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--policy",
+            metavar="FAMILY[:NAME=VALUE,...]",
+            help=(
+                "Such as full or full:base=0.05,cap=2,attempts=5 (seconds); repeatable. Families: "
+                "no-retry, none, fixed, linear, fibonacci, exponential, full, equal, decorrelated, "
+                "additive, multiplicative."
+            ),
+        ),
+    ] = None,
+    clients: Annotated[
+        str | None, typer.Option("--clients", metavar="N[,N...]", help="How many, or a sweep.")
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option("--trials", help="How often, independently; 100, of a herd 10.")
+    ] = None,
+    seed: _Seed = None,
+    capacity: Annotated[
+        float | None,
+        typer.Option("--capacity", help="Herd: requests that the dependency serves per second."),
+    ] = None,
+    load: Annotated[
+        float | None, typer.Option("--load", help="Herd: share of it that is asked for.")
+    ] = None,
+    down: Annotated[
+        float | None, typer.Option("--down", help="Herd: seconds without the dependency.")
+    ] = None,
+    after: Annotated[
+        float | None, typer.Option("--after", help="Herd: seconds watched when it is back.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE.SVG|PNG", help="Draw a picture.")
+    ] = None,
+    as_json: _Json = False,
+) -> None:
+    """Simulate how policies of retrying fare: the calls that they make, the time that they take."""
+    from chaosgrade.cli.lab_backoff import Question, show
+
+    given = {"capacity": capacity, "load": load, "down_s": down, "after_s": after}
+    outage = {name: value for name, value in given.items() if value is not None}
+    question = Question(scenario, policy or (), clients, trials, seed, outage, plot)
+    show(question, as_json=as_json)
 
 
 def _use(safety: Path | None) -> None:

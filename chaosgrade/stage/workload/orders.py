@@ -5,16 +5,17 @@ outcome is known, which is safe because an order has its customer's own id. Sour
 Well-Architected Framework, Reliability Pillar, "Make mutating operations idempotent".
 """
 
-import asyncio
-import itertools
-import random
 from dataclasses import dataclass
+from random import Random
 
-from chaosgrade.stage.workload.database import BrokenOff, Database, Unavailable
+from chaosgrade.policies.backoff_families import FullJitter, NoBackoff
+from chaosgrade.policies.retry import RetryPolicy
+from chaosgrade.stage.workload.database import BrokenOff, Database, Row, Unavailable
 
-_IN_DOUBT_S = 5.0
-_BACKOFF_BASE_S, _BACKOFF_CAP_S = 0.05, 0.5
-_READ_TRIES = 2
+# For as long as a failover may take, whatever the number of attempts. Without a quota: a commit in
+# doubt that is given up early is one more that nobody can account for.
+_IN_DOUBT = RetryPolicy(attempts=None, backoff=FullJitter(0.05, 0.5), deadline_s=5.0)
+_READ = RetryPolicy(attempts=2, backoff=NoBackoff())  # on another connection
 
 _TABLE = """
     SELECT pg_advisory_xact_lock(8080);
@@ -63,6 +64,7 @@ class Orders:
 
     def __init__(self, database: Database, *, idempotent: bool = True) -> None:
         self._database = database
+        self._random = Random()
         self._insert = f"{_INSERT} {_OR_FIND if idempotent else ''} RETURNING number"
 
     async def place(self, order: Order) -> int:
@@ -72,25 +74,23 @@ class Orders:
             Unavailable: the database cannot be reached.
             BrokenOff: it could not be found out whether the order was committed.
         """
-        clock = asyncio.get_running_loop().time
-        deadline = clock() + _IN_DOUBT_S
-        doubt: BrokenOff | None = None
-        for attempt in itertools.count():
-            try:
-                rows = await self._database.ask(
-                    self._insert, order.id, order.customer, order.product
-                )
-                return int(rows[0][0])
-            except BrokenOff as error:
-                doubt = error
-            except Unavailable:
-                if doubt is None:
-                    raise
-            if clock() > deadline:
-                break
-            longest_s = min(_BACKOFF_CAP_S, _BACKOFF_BASE_S * 2**attempt)
-            await asyncio.sleep(random.uniform(0, longest_s))
-        raise BrokenOff(f"whether order {order.id} was committed is not known") from doubt
+        in_doubt = False
+
+        async def insert() -> list[Row]:
+            return await self._database.ask(self._insert, order.id, order.customer, order.product)
+
+        def unknown(error: Exception) -> bool:
+            nonlocal in_doubt
+            in_doubt = in_doubt or isinstance(error, BrokenOff)
+            return in_doubt
+
+        try:
+            rows = await _IN_DOUBT.call(insert, retry_on=unknown, random=self._random)
+        except (BrokenOff, Unavailable) as error:
+            if not in_doubt:
+                raise
+            raise BrokenOff(f"whether order {order.id} was committed is not known") from error
+        return int(rows[0][0])
 
     async def page(self, prefix: str, after: int, limit: int) -> list[tuple[str, int]]:
         """(id, number) of orders by rising number.
@@ -103,14 +103,12 @@ class Orders:
         Raises:
             Unavailable, BrokenOff: the database cannot be reached.
         """
-        for attempt in range(_READ_TRIES):
-            try:
-                rows = await self._database.ask(_PAGE, prefix, after, limit)
-                return [(str(id_), int(number)) for id_, number in rows]
-            except BrokenOff:
-                if attempt + 1 == _READ_TRIES:
-                    raise
-        raise AssertionError("unreachable")
+
+        async def ask() -> list[Row]:
+            return await self._database.ask(_PAGE, prefix, after, limit)
+
+        rows = await _READ.call(ask, retry_on=BrokenOff, random=self._random)
+        return [(str(id_), int(number)) for id_, number in rows]
 
     async def check(self) -> None:
         """Ask the database for anything.

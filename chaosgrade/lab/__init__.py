@@ -1,0 +1,1 @@
+"""Simulators of client policies: what a policy does to a dependency, before it is shipped."""
