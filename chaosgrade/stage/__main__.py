@@ -99,7 +99,10 @@ def _come_up(
 
     plane.build()
     document: dict[str, Any] = {}
-    endpoint = Endpoint(options.port, plane.lock, plane.follow, lambda: document, plane.pools)
+    assert plane.data is not None  # noqa: S101 - built above
+    endpoint = Endpoint(
+        options.port, plane.lock, plane.follow, lambda: document, plane.pools, plane.data
+    )
     variables = {
         "AWS_ENDPOINT_URL": endpoint.url,
         "AWS_ACCESS_KEY_ID": "stage",

@@ -35,6 +35,7 @@ from chaosgrade.stage.timing import ADDRESS_SILENT_S, DRAIN_S, NOTICE_POLL_S, Aw
 from chaosgrade.stage.world import DatabaseHooks, Hooks, Host
 
 if TYPE_CHECKING:
+    from chaosgrade.stage.data_services import DataServices
     from chaosgrade.stage.moto_databases import MotoDatabases
     from chaosgrade.stage.moto_world import MotoWorld
 
@@ -86,6 +87,7 @@ class ControlPlane:
             self._databases.start()  # it makes ready while moto is being imported
         self.variables: Mapping[str, str] = {}
         """Of every instance's environment: where SDKs find the played AWS."""
+        self.data: DataServices | None = None
         self.world: MotoWorld
         self.databases: MotoDatabases
         self._groups: GroupReconciler
@@ -94,13 +96,17 @@ class ControlPlane:
     def build(self) -> None:
         """Create the stack. Called once, after moto has been imported."""
         from chaosgrade.stage import (  # late: see moto_import
+            moto_data_resources,
             moto_databases,
             moto_fis,
             moto_replacements,
             moto_spot,
         )
+        from chaosgrade.stage.data_services import DataServices
         from chaosgrade.stage.moto_world import MotoWorld
 
+        self.data = DataServices(self.addresses.services, self._region)
+        moto_data_resources.install(self.data.create)
         hooks = Hooks(
             address=self.addresses.for_subnet,
             target_health=lambda arn, target, port: self._balancing.target_health(
@@ -188,8 +194,9 @@ class ControlPlane:
             ("balancer", self._balancer),
             ("databases", self._databases),
             ("dns", self.names),
+            ("data services", self.data),
         ):
-            if not child.alive:
+            if child is not None and not child.alive:
                 raise UsageError(
                     f"the stage's process {name} has ended, and with it the stage; start it again"
                 )
@@ -228,6 +235,8 @@ class ControlPlane:
             child.close()
         for child in children:
             child.stop()
+        if self.data is not None:
+            self.data.stop()
 
     def _now(self) -> float:
         return self._time.at(time.monotonic())

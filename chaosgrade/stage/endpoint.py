@@ -1,48 +1,21 @@
-"""The stage's HTTP endpoint: moto's application, with AWS-shaped refusals, one call at a time."""
+"""The stage's HTTP endpoint: calls of the AWS API, one at a time, and the stage's own paths."""
 
 import io
 import json
-import logging
-import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
 from typing import Any
-
-from moto.moto_server.werkzeug_app import (
-    DomainDispatcherApplication,
-    MotoRequestHandler,
-    create_backend_app,
-)
-from werkzeug.serving import BaseWSGIServer, make_server
 
 from chaosgrade.api_calls import iam_action
 from chaosgrade.errors import UsageError
+from chaosgrade.stage import data_services, wsgi_server
 from chaosgrade.stage.capacity_pools import CapacityPools
-from chaosgrade.stage.refusals import ApiCall, answer, refused
+from chaosgrade.stage.data_services import DataServices
+from chaosgrade.stage.moto_application import Answer, MotoApplication, StartResponse, failure
+from chaosgrade.stage.refusals import ApiCall, refused
 
-DESCRIPTION_PATH = "/_chaosgrade/stage"
-CALLS_PATH = "/_chaosgrade/calls"
-POOLS_PATH = "/_chaosgrade/pools"
-
-DATA_SERVICES = frozenset({"dynamodb", "s3", "sqs"})
-"""Services that keep what applications give them; nothing of the stage follows from it."""
-
-type StartResponse = Callable[[str, list[tuple[str, str]]], Any]
-
-
-class _Handler(MotoRequestHandler):
-    protocol_version = "HTTP/1.1"  # SDKs keep their connections
-
-    def setup(self) -> None:
-        super().setup()
-        # Head and body of an answer go out as two writes: without this each waits for the other's
-        # acknowledgement.
-        self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-    def log(self, type: str, message: str, *args: Any) -> None:
-        return
+_OWN_PATHS = "/_chaosgrade/"
 
 
 class Endpoint:
@@ -54,10 +27,11 @@ class Endpoint:
 
     Args:
         port: 0 takes a free one.
-        lock: held during each call, except to `DATA_SERVICES`.
+        lock: held during each call, except to the data services.
         after_call: called, with the lock held, after each such call.
         description: what `GET /_chaosgrade/stage` answers.
         pools: the capacity that EC2 has left.
+        data: answers the calls that are its affair.
 
     Raises:
         UsageError: the port is taken.
@@ -70,6 +44,7 @@ class Endpoint:
         after_call: Callable[[], None],
         description: Callable[[], dict[str, Any]],
         pools: CapacityPools,
+        data: DataServices,
     ) -> None:
         self._lock: Any = lock
         self._after_call = after_call
@@ -77,70 +52,61 @@ class Endpoint:
         self._pools = pools
         self._calls: Counter[tuple[str, str]] = Counter()
         self._counting = threading.Lock()
-        self._moto = DomainDispatcherApplication(create_backend_app)
-        logging.getLogger("moto").setLevel(logging.CRITICAL)
-        logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
-        listener = _listen(port)
-        self._server: BaseWSGIServer = make_server(
-            "127.0.0.1", 0, self, threaded=True, request_handler=_Handler, fd=listener.fileno()
-        )
+        self._data = data
+        self._moto = MotoApplication()
+        try:
+            listener = wsgi_server.listen("127.0.0.1", port)
+        except OSError as error:
+            raise UsageError(
+                f"port {port} cannot be listened on ({error.strerror}); choose another --port"
+            ) from None
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        listener.close()  # the server has a descriptor of its own
-        threading.Thread(target=self._server.serve_forever, name="endpoint", daemon=True).start()
+        wsgi_server.serve(listener, self, "endpoint")
 
     def __call__(self, environ: dict[str, Any], start: StartResponse) -> Iterable[bytes]:
         """One request."""
         length = int(environ.get("CONTENT_LENGTH") or 0)
         sent = environ["wsgi.input"].read(length) if length else b""
-        if environ["PATH_INFO"] in (DESCRIPTION_PATH, CALLS_PATH, POOLS_PATH):
-            return self._own(environ, sent, start)
+        if environ["PATH_INFO"].startswith(_OWN_PATHS):
+            return self._own(environ, sent).send(start)
         environ["wsgi.input"] = io.BytesIO(sent)
         call = ApiCall.of(environ, sent)
         with self._counting:
             self._calls[call.service, call.operation or str(environ["REQUEST_METHOD"])] += 1
         if reason := refused(call):
-            return _fail(call, "NotImplemented", reason, start)
-        status, headers = "", list[tuple[str, str]]()
-
-        def keep(line: str, fields: list[tuple[str, str]], *_: Any) -> None:
-            nonlocal status, headers
-            status, headers = line, fields
-
-        # Whoever waits for messages must not make the whole stage wait.
-        alone = call.service not in DATA_SERVICES
-        with self._lock if alone else nullcontext():
+            return failure(call, "NotImplemented", reason).send(start)
+        if data_services.concerns(call, environ["PATH_INFO"]):
+            return self._data.answer(call, environ, sent).send(start)
+        with self._lock:
             try:
-                body = b"".join(self._moto(environ, keep))
-            except NotImplementedError:
-                return _fail(call, "NotImplemented", f"the stage does not play {call.what}", start)
-            except Exception as error:  # moto's own failure at input that it did not expect
-                return _fail(
-                    call, "InternalFailure", f"the stage failed at {call.what}: {error!r}", start
-                )
+                return self._moto.answer(call, environ).send(start)
             finally:
-                if alone:
-                    self._after_call()
-        if status[:3] in {"404", "500"} and b"<html" in body[:300].lower():
-            # No such operation in moto: its web framework answers, not a service.
-            return _fail(call, "NotImplemented", f"the stage does not play {call.what}", start)
-        start(status, headers)
-        return [body]
+                self._after_call()
 
-    def _own(self, environ: dict[str, Any], sent: bytes, start: StartResponse) -> Iterable[bytes]:
+    def _own(self, environ: dict[str, Any], sent: bytes) -> Answer:
         """What is the stage's and not AWS's."""
-        path = environ["PATH_INFO"]
-        if path != POOLS_PATH:
-            return _tell(self._description() if path == DESCRIPTION_PATH else self._called(), start)
-        if environ["REQUEST_METHOD"] == "PUT":
-            try:
-                order = json.loads(sent)
-                if not isinstance(order, dict):
-                    raise ValueError("a pool is a JSON object")
-                with self._lock:
-                    self._pools.order(order)
-            except ValueError as error:
-                return _tell({"error": str(error)}, start, "400 Bad Request")
-        return _tell(self._pools.told(), start)
+        match environ["REQUEST_METHOD"], environ["PATH_INFO"].removeprefix(_OWN_PATHS):
+            case _, "stage":
+                return _told(self._description())
+            case _, "calls":
+                return _told(self._called())
+            case "PUT", "pools":
+                return self._set_pool(sent)
+            case _, "pools":
+                return _told(self._pools.told())
+            case _, unknown:
+                return _told({"error": f"the stage has no {unknown} of its own"}, "404 Not Found")
+
+    def _set_pool(self, sent: bytes) -> Answer:
+        try:
+            order = json.loads(sent)
+            if not isinstance(order, dict):
+                raise ValueError("a pool is a JSON object")
+            with self._lock:
+                self._pools.order(order)
+        except ValueError as error:
+            return _told({"error": str(error)}, "400 Bad Request")
+        return _told(self._pools.told())
 
     def _called(self) -> dict[str, int]:
         with self._counting:
@@ -151,30 +117,7 @@ class Endpoint:
         return dict(sorted(named.items()))
 
 
-def _listen(port: int) -> socket.socket:
-    listener = socket.socket()
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind(("127.0.0.1", port))
-        listener.listen(128)
-    except OSError as error:
-        raise UsageError(
-            f"port {port} cannot be listened on ({error.strerror}); choose another --port"
-        ) from None
-    return listener
-
-
-def _tell(document: dict[str, Any], start: StartResponse, status: str = "200 OK") -> list[bytes]:
+def _told(document: dict[str, Any], status: str = "200 OK") -> Answer:
     body = json.dumps(document).encode()
-    start(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
-    return [body]
-
-
-def _fail(call: ApiCall, code: str, message: str, start: StartResponse) -> list[bytes]:
-    """An error as the called service would shape it, with a status that SDKs do not retry."""
-    kind, body = answer(call, code, message)
-    start(
-        "501 Not Implemented",
-        [("Content-Type", kind), ("Content-Length", str(len(body))), ("x-amzn-ErrorType", code)],
-    )
-    return [body]
+    fields = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+    return Answer(status, fields, body)

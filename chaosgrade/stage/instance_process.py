@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import NoReturn
 
 from chaosgrade import lifeline
-from chaosgrade.stage import event_loop
+from chaosgrade.stage import event_loop, forking
 from chaosgrade.stage.workload import web, worker
 
 Serve = Callable[[str, int, Mapping[str, str], Callable[[], None]], Coroutine[object, object, None]]
@@ -51,7 +51,7 @@ def _live(
         lifeline.die_with_parent(parent=parent)
         os.setsid()
         lifeline.name_process(workload)
-        _leave_behind(keep={2, told})
+        forking.leave_behind(keep={2, told})
         os.environ.update(environment)
         time.sleep(boot_s)
 
@@ -65,21 +65,6 @@ def _live(
         print(f"{workload} on {host}:{port}: {error!r}", file=sys.stderr)
     finally:
         os._exit(1)
-
-
-def _leave_behind(keep: set[int]) -> None:
-    """Let go of the parent's descriptors and signal handlers."""
-    signal.set_wakeup_fd(-1)
-    for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
-    highest = max(int(name) for name in os.listdir("/proc/self/fd"))
-    for descriptor in set(range(highest + 1)) - keep:
-        try:
-            os.close(descriptor)
-        except OSError:
-            continue  # a gap
-    nowhere = os.open(os.devnull, os.O_RDWR)  # becomes 0
-    os.dup2(nowhere, 1)
 
 
 def send(pid: int, name: str) -> str | None:

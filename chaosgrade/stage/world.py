@@ -91,6 +91,19 @@ class DatabaseHooks:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptResource:
+    """A table, bucket or queue of the template.
+
+    Args:
+        id: what `Ref` gives.
+        attributes: what `Fn::GetAtt` gives.
+    """
+
+    id: str
+    attributes: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Hooks:
     """What moto's replaced methods ask the stage.
 
