@@ -1,5 +1,6 @@
-"""What an application's data costs the control plane: calls to DynamoDB as fast as they are answered,
-and how long a call to EC2 takes meanwhile. Beside it a plain `moto_server`, one process for all."""
+"""What an application's data costs the control plane: calls to DynamoDB as fast as they are
+answered, and how long a call to EC2 takes meanwhile. Beside it a plain `moto_server`, one process
+for all."""
 
 import argparse
 import http.client

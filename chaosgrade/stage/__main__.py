@@ -117,6 +117,7 @@ def _come_up(
         balancers=plane.balancer_urls,
         dns="",  # known once it listens
         databases={database.id: database.endpoint for database in plane.databases.all()},
+        caches={group.id: group.primary_endpoint for group in plane.caches.all()},
         metadata=plane.metadata_url,
         fabric="loopback",
         time_scale=options.time_scale,
@@ -157,6 +158,8 @@ def _say(document: dict[str, Any], *, as_json: bool) -> None:
         print(f"balancer {name}: {url}")
     for name, endpoint in document["databases"].items():
         print(f"database {name}: {endpoint} by the name server at {document['dns']}")
+    for name, endpoint in document["caches"].items():
+        print(f"cache {name}: {endpoint} by the name server at {document['dns']}")
     sys.stdout.flush()
 
 

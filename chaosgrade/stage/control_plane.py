@@ -20,6 +20,7 @@ from chaosgrade.stage.addresses import Addresses
 from chaosgrade.stage.autoscaling import IN_SERVICE
 from chaosgrade.stage.balancer_names import BalancerNames
 from chaosgrade.stage.balancing import Balancing
+from chaosgrade.stage.cache_reconciler import CacheReconciler
 from chaosgrade.stage.capacity_pools import CapacityPools
 from chaosgrade.stage.children import Child
 from chaosgrade.stage.database_reconciler import DatabaseReconciler
@@ -36,6 +37,7 @@ from chaosgrade.stage.world import DatabaseHooks, Hooks, Host
 
 if TYPE_CHECKING:
     from chaosgrade.stage.data_services import DataServices
+    from chaosgrade.stage.moto_caches import MotoCaches
     from chaosgrade.stage.moto_databases import MotoDatabases
     from chaosgrade.stage.moto_world import MotoWorld
 
@@ -83,19 +85,29 @@ class ControlPlane:
             self.addresses.for_subnet,
             lambda records: self.names.publish("databases", records),
         )
+        self._caches = CacheReconciler(
+            self._time,
+            self.addresses.for_subnet,
+            lambda records: self.names.publish("caches", records),
+        )
+        # They make ready while moto is being imported.
         if '"AWS::RDS::DBInstance"' in template.body:
-            self._databases.start()  # it makes ready while moto is being imported
+            self._databases.process.start()
+        if '"AWS::ElastiCache::ReplicationGroup"' in template.body:
+            self._caches.process.start()
         self.variables: Mapping[str, str] = {}
         """Of every instance's environment: where SDKs find the played AWS."""
         self.data: DataServices | None = None
         self.world: MotoWorld
         self.databases: MotoDatabases
+        self.caches: MotoCaches
         self._groups: GroupReconciler
         self._faults: FaultInjection
 
     def build(self) -> None:
         """Create the stack. Called once, after moto has been imported."""
         from chaosgrade.stage import (  # late: see moto_import
+            moto_caches,
             moto_data_resources,
             moto_databases,
             moto_fis,
@@ -131,6 +143,8 @@ class ControlPlane:
         moto_replacements.install(hooks, self.world)
         self.databases = moto_databases.MotoDatabases(self._region)
         moto_databases.install(DatabaseHooks(self._databases.reboot, self._databases.promote))
+        self.caches = moto_caches.MotoCaches(self._region)
+        moto_caches.install(self._caches.fail_over)
         moto_spot.install(hooks, self.world)
         moto_fis.install(hooks, self._faults)
         self._groups = GroupReconciler(
@@ -156,13 +170,15 @@ class ControlPlane:
         }
 
     def ready(self) -> bool:
-        """Whether groups are full, targets healthy, databases available and listeners open.
+        """Whether groups are full, targets healthy, databases and caches available, listeners open.
 
         Raises:
-            UsageError: a listener cannot be opened, a database not started; a child has died.
+            UsageError: a listener cannot be opened, a database or cache not started; a child has
+                died.
         """
-        if failure := self._balancing.errors[:1] or self._databases.errors[:1]:
-            raise UsageError(failure[0])
+        for part in (self._balancing, self._databases, self._caches):
+            if part.errors:
+                raise UsageError(part.errors[0])
         self.check_children()
         with self.lock:
             full = all(
@@ -173,6 +189,7 @@ class ControlPlane:
                 full
                 and self._balancing.ready(self._now())
                 and self._databases.ready(self.databases)
+                and self._caches.ready(self.caches)
                 and self.names.server
             )
             if not self._up and parts_are:
@@ -192,7 +209,8 @@ class ControlPlane:
         for name, child in (
             ("hosts", self._hosts),
             ("balancer", self._balancer),
-            ("databases", self._databases),
+            ("databases", self._databases.process),
+            ("caches", self._caches.process),
             ("dns", self.names),
             ("data services", self.data),
         ):
@@ -213,6 +231,7 @@ class ControlPlane:
             self._groups.reconcile(self._now())
             self.follow()
             self._databases.reconcile(self.databases)
+            self._caches.reconcile(self.caches)
         for error in self._balancing.errors[self._errors_said :]:
             self._errors_said += 1
             print(f"chaosgrade: {error}", file=sys.stderr, flush=True)
@@ -230,7 +249,9 @@ class ControlPlane:
 
     def stop(self) -> None:
         """End everything that was started."""
-        children = (self._databases, self._balancer, self._hosts, self.names)
+        children = (
+            self._databases.process, self._caches.process, self._balancer, self._hosts, self.names,
+        )  # fmt: skip
         for child in children:
             child.close()
         for child in children:
@@ -266,7 +287,12 @@ class ControlPlane:
         networks = self.addresses.networks
         doors = [(n, b["port"]) for b in self.world.balancers() for n in b["nodes"]]
         ports = frozenset(
-            {_WEB_PORT, *(port for _, port in doors), *(d.port for d in self.databases.all())}
+            {
+                _WEB_PORT,
+                *(port for _, port in doors),
+                *(database.port for database in self.databases.all()),
+                *(group.port for group in self.caches.all()),
+            }
         )
         state = (tuple(self.world.subnets(networks)), ports)
         if state == self._network:
@@ -275,7 +301,8 @@ class ControlPlane:
         links = Links(dict(networks), frozenset(network_acls.cuts(*state)))
         self._hosts.send(links.order())
         self._balancer.send(links.order())
-        self._databases.connect(links.order())
+        self._databases.process.connect(links.order())
+        self._caches.process.connect(links.order())
         self._balancing.unheard(
             node["host"] for node, port in doors if ("", node["subnet"], port) in links.cut
         )

@@ -41,7 +41,7 @@ SERVICES = frozenset({"dynamodb", "events", "logs", "s3", "sns", "sqs"})
 RESOURCES_PATH = "/_chaosgrade/resources"
 
 _MAY_WAIT = frozenset({"sqs"})
-"""A client waits for messages, and the others must not wait for it: moto locks its queues itself."""
+"""A client waits for messages, and others must not wait for it: moto locks its queues itself."""
 
 _PATIENCE_S = 60.0
 _OF_ONE_HOP = frozenset(

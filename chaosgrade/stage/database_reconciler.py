@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from chaosgrade.stage.children import Child
+from chaosgrade.stage.server_child import ServerChild
 from chaosgrade.stage.timing import (
     DATABASE_FAILOVER_S,
     DATABASE_RESTART_S,
@@ -37,32 +37,12 @@ class DatabaseReconciler:
         self._time = time
         self._address = address
         self._publish = publish
-        self._child: Child | None = None
         self._events: deque[Mapping[str, Any]] = deque()
+        self.process = ServerChild("chaosgrade.stage.databases", self._events.append)
         self._made: dict[str, Database] = {}
         self._hosts: dict[str, str] = {}
         """Where the primary of a DB instance is; one that is not available yet has none."""
-        self._network: Mapping[str, object] | None = None
         self.errors: list[str] = []
-
-    @property
-    def alive(self) -> bool:
-        """Whether the process runs, if there is need of one."""
-        return self._child is None or self._child.alive
-
-    def start(self) -> None:
-        """Start the process. On the thread that the stage ends with: it dies with that thread."""
-        self._child = Child("chaosgrade.stage.databases", self._events.append)
-
-    def close(self) -> None:
-        """Tell the process to leave."""
-        if self._child is not None:
-            self._child.close()
-
-    def stop(self) -> None:
-        """Tell it to leave and wait for that."""
-        if self._child is not None:
-            self._child.stop()
 
     def ready(self, world: "MotoDatabases") -> bool:
         """Whether every DB instance has been available."""
@@ -73,10 +53,6 @@ class DatabaseReconciler:
         while self._events:
             self._take_in(self._events.popleft(), world)
         wanted = {database.id: database for database in world.all()}
-        if wanted and self._child is None:
-            self.start()
-            if self._network is not None:
-                self._send(self._network)
         for id_ in self._made.keys() - wanted.keys():
             del self._made[id_]
             self._hosts.pop(id_, None)
@@ -86,16 +62,6 @@ class DatabaseReconciler:
                 self._made[id_] = database
                 self._send(self._birth(database))
         self._publish_all(wanted)
-
-    def connect(self, links: Mapping[str, object]) -> None:
-        """Have the state of the network hold for the servers.
-
-        Args:
-            links: an order, see `links.Links.of`.
-        """
-        self._network = links
-        if self._child is not None:
-            self._send(links)
 
     def reboot(self, id_: str, force: bool) -> None:
         """Restart a DB instance in place, or have its standby take over."""
@@ -159,5 +125,4 @@ class DatabaseReconciler:
         )
 
     def _send(self, order: Mapping[str, object]) -> None:
-        assert self._child is not None  # noqa: S101 - started before the first order
-        self._child.send(order)
+        self.process.send(order)

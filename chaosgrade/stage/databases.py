@@ -20,16 +20,13 @@ though it was acknowledged. At the end of standard input everything is killed, i
 """
 
 import asyncio
-import signal
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from chaosgrade import lifeline
-from chaosgrade.stage import event_loop, isolation
-from chaosgrade.stage.database_network import Network, impose
-from chaosgrade.stage.lines import Events, LineBuffer, Stdin
+from chaosgrade.stage import isolated_servers
+from chaosgrade.stage.database_network import Network
+from chaosgrade.stage.lines import Events
 from chaosgrade.stage.links import Links
 from chaosgrade.stage.managed_database import ManagedDatabase
 from chaosgrade.stage.postgres import make_cluster
@@ -99,41 +96,9 @@ class Databases:
         await database.create(self._folder / "cluster")
 
 
-async def serve(folder: Path, outside: isolation.Outside) -> None:
-    """Take orders until the end of standard input.
-
-    Args:
-        folder: for the data of all databases.
-        outside: see `isolation.run`.
-    """
-    events = Events()
-    orders = asyncio.StreamReader()
-    await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(orders), Stdin()
-    )
-    databases = Databases(folder, Network(outside), events)
-    events.emit("ready")
-    buffer = LineBuffer()
-    while chunk := await orders.read(1 << 16):
-        for order in buffer.feed(chunk):
-            await databases.obey(order)
-    await databases.delete_all()
-
-
-def _work(folder: Path, outside: isolation.Outside) -> None:
-    event_loop.run(serve(folder, outside))
-
-
 def main() -> None:
     """Run as a child of the stage."""
-    lifeline.name_process("stage-databases")
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # the end of standard input is the word to leave
-    try:
-        isolation.run(_work, impose)
-    except isolation.NoIsolation as error:
-        print(f"chaosgrade: {error}", file=sys.stderr)
-        sys.exit(2)
+    isolated_servers.run("stage-databases", Databases)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from moto.sqs.models import Queue
 from moto.utilities.utils import get_partition
 
 from chaosgrade.stage.moto_patching import replace
+from chaosgrade.stage.moto_stack_resource import StackResource
 from chaosgrade.stage.world import ACCOUNT, KeptResource
 
 type Create = Callable[[str, str, Mapping[str, Any]], KeptResource]
@@ -64,25 +65,6 @@ KINDS: Mapping[str, _Kind] = {
 """By their names in CloudFormation."""
 
 
-class _Kept:
-    """Stands for a resource in the stack."""
-
-    def __init__(self, kind: str, resource: KeptResource) -> None:
-        self.type = kind
-        self.physical_resource_id = resource.id
-        self._attributes = resource.attributes
-
-    def get_cfn_attribute(self, attribute_name: str) -> str:
-        """What `Fn::GetAtt` gives."""
-        if attribute_name not in self._attributes:
-            raise UnformattedGetAttTemplateException
-        return self._attributes[attribute_name]
-
-    def is_created(self) -> bool:
-        """It is: whoever asked for it has waited."""
-        return True
-
-
 def install(create_elsewhere: Create) -> None:
     """Have CloudFormation create them elsewhere, in this process, for good.
 
@@ -90,18 +72,21 @@ def install(create_elsewhere: Create) -> None:
         create_elsewhere: given type, name and definition.
     """
     for kind, known in KINDS.items():
-
-        def create_from_cloudformation_json(
-            cls: Any, resource_name: str, cloudformation_json: Any, *_: Any,
-            kind: str = kind, **__: Any,
-        ) -> Any:  # fmt: skip
-            return _Kept(kind, create_elsewhere(kind, resource_name, cloudformation_json))
-
         replace(
             known.made_by,
             "create_from_cloudformation_json",
-            classmethod(create_from_cloudformation_json),
+            classmethod(_creation(kind, create_elsewhere)),
         )
+
+
+def _creation(kind: str, create_elsewhere: Create) -> Callable[..., StackResource]:
+    def create_from_cloudformation_json(
+        cls: Any, /, resource_name: str, cloudformation_json: Any, *_: Any, **__: Any
+    ) -> StackResource:
+        resource = create_elsewhere(kind, resource_name, cloudformation_json)
+        return StackResource(resource.id, resource.attributes)
+
+    return create_from_cloudformation_json
 
 
 def create(kind: str, name: str, definition: Mapping[str, Any], region: str) -> KeptResource:
@@ -117,6 +102,6 @@ def create(kind: str, name: str, definition: Mapping[str, Any], region: str) -> 
     for attribute in known.attributes:
         try:
             attributes[attribute] = str(made.get_cfn_attribute(attribute))
-        except UnformattedGetAttTemplateException:
+        except (UnformattedGetAttTemplateException, KeyError):
             continue  # a table without a stream
     return KeptResource(str(made.physical_resource_id), attributes)

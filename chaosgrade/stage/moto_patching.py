@@ -1,4 +1,4 @@
-"""How methods of moto are replaced: in this process, for good."""
+"""How methods of moto are replaced and added: in this process, for good."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +12,17 @@ def replace(owner: type, name: str, method: Any) -> None:
     """
     if not hasattr(owner, name):
         raise AttributeError(f"moto has no {owner.__name__}.{name}: another version than pinned?")
+    setattr(owner, name, method)
+
+
+def add(owner: type, name: str, method: Any) -> None:
+    """Give a class of moto's an operation that moto does not know.
+
+    Raises:
+        AttributeError: it does.
+    """
+    if hasattr(owner, name):
+        raise AttributeError(f"moto has {owner.__name__}.{name}: another version than pinned?")
     setattr(owner, name, method)
 
 

@@ -14,7 +14,10 @@ from xml.sax.saxutils import escape
 
 from chaosgrade.stage import rest_operations
 
-PLAYED = ("autoscaling", "cloudformation", "ec2", "elasticloadbalancing", "fis", "rds", "ssm")
+PLAYED = (
+    "autoscaling", "cloudformation", "ec2", "elasticache", "elasticloadbalancing", "fis", "rds",
+    "ssm",
+)  # fmt: skip
 STORED = (
     "dynamodb", "events", "iam", "kms", "logs", "monitoring", "s3", "secretsmanager", "sns", "sqs",
     "sts", "tagging",
@@ -29,6 +32,9 @@ _FIS = "an experiment template is as it was made, in one account"
 _DATABASES = "its DB instances keep what they were created with"
 _CLUSTERS = "it has DB instances, and no DB clusters or proxies"
 _BACKUPS = "its snapshots hold no data"
+_CACHES = "its caches are replication groups, as they were created"
+_SNAPSHOTS = "its caches keep nothing but what is in memory"
+_CACHE_USERS = "its caches ask nobody for a password"
 _RULES = "its listeners have a default action only"
 
 OPERATIONS: Mapping[str, Mapping[str, str]] = {
@@ -62,6 +68,11 @@ OPERATIONS: Mapping[str, Mapping[str, str]] = {
             ),
             _SPOT,
         ),
+    },
+    "elasticache": {
+        **dict.fromkeys(("CreateCacheCluster", "ModifyReplicationGroup"), _CACHES),
+        "CreateSnapshot": _SNAPSHOTS,
+        "CreateUser": _CACHE_USERS,
     },
     "elasticloadbalancing": dict.fromkeys(
         ("CreateRule", "ModifyRule", "SetRulePriorities"), _RULES

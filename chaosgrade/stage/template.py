@@ -27,6 +27,7 @@ SUPPORTED: Mapping[str, str] = {
     "AWS::ElasticLoadBalancingV2::LoadBalancer": REAL,
     "AWS::ElasticLoadBalancingV2::TargetGroup": REAL,
     "AWS::EC2::LaunchTemplate": REAL,
+    "AWS::DynamoDB::Table": STORED,
     "AWS::EC2::InternetGateway": STORED,
     "AWS::EC2::NetworkAcl": STORED,
     "AWS::EC2::NetworkAclEntry": STORED,
@@ -38,10 +39,13 @@ SUPPORTED: Mapping[str, str] = {
     "AWS::EC2::SubnetRouteTableAssociation": STORED,
     "AWS::EC2::VPC": STORED,
     "AWS::EC2::VPCGatewayAttachment": STORED,
+    "AWS::ElastiCache::ReplicationGroup": REAL,
+    "AWS::ElastiCache::SubnetGroup": REAL,
     "AWS::IAM::InstanceProfile": STORED,
     "AWS::IAM::Role": STORED,
     "AWS::RDS::DBInstance": REAL,
     "AWS::RDS::DBSubnetGroup": REAL,
+    "AWS::S3::Bucket": STORED,
     "AWS::SQS::Queue": STORED,
 }
 """Resource types: "real" ones have consequences on the stage, "stored" ones can be described."""
