@@ -10,13 +10,22 @@ from typing import NoReturn
 from chaosgrade import lifeline
 from chaosgrade.stage import event_loop, forking
 from chaosgrade.stage.workload import web, worker
+from chaosgrade.stage.workload.aws_client import read_ahead
 
 Serve = Callable[[str, int, Mapping[str, str], Callable[[], None]], Coroutine[object, object, None]]
 
 WORKLOADS: Mapping[str, Serve] = {"web": web.serve, "worker": worker.serve}
 """What an instance can run, imported before the fork so that a start takes milliseconds."""
 
+_AWS_SERVICES = ("dynamodb", "s3", "sqs")
+"""That the workloads call."""
+
 _EFFECT_S = 1.0
+
+
+def make_ready() -> None:
+    """What every instance would do at its start, done once before the forks."""
+    read_ahead(*_AWS_SERVICES)
 
 
 def spawn(

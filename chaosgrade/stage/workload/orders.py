@@ -14,7 +14,6 @@ from chaosgrade.stage.workload.database import BrokenOff, Database, Unavailable
 
 _IN_DOUBT_S = 5.0
 _BACKOFF_BASE_S, _BACKOFF_CAP_S = 0.05, 0.5
-_READ_TRIES = 2
 
 _TABLE = """
     SELECT pg_advisory_xact_lock(8080);
@@ -103,14 +102,8 @@ class Orders:
         Raises:
             Unavailable, BrokenOff: the database cannot be reached.
         """
-        for attempt in range(_READ_TRIES):
-            try:
-                rows = await self._database.ask(_PAGE, prefix, after, limit)
-                return [(str(id_), int(number)) for id_, number in rows]
-            except BrokenOff:
-                if attempt + 1 == _READ_TRIES:
-                    raise
-        raise AssertionError("unreachable")
+        rows = await self._database.read(_PAGE, prefix, after, limit)
+        return [(str(id_), int(number)) for id_, number in rows]
 
     async def check(self) -> None:
         """Ask the database for anything.
