@@ -103,6 +103,7 @@ def _come_up(
 
     plane.build()
     document: dict[str, Any] = {}
+    assert plane.data is not None  # noqa: S101 - built above
     endpoint = Endpoint(
         options.port,
         plane.listen_within,
@@ -110,6 +111,7 @@ def _come_up(
         plane.follow,
         lambda: document,
         plane.pools,
+        plane.data,
         plane.unable,
     )
     variables = {
@@ -126,6 +128,7 @@ def _come_up(
         balancers=plane.balancer_urls,
         dns="",  # known once it listens
         databases={each.identifier: each.endpoint for each in plane.databases.all()},
+        caches={group.id: group.primary_endpoint for group in plane.caches.all()},
         metadata=plane.metadata_url,
         fabric=plane.fabric.name,
         time_scale=options.time_scale,
@@ -166,6 +169,8 @@ def _say(document: dict[str, Any], *, as_json: bool) -> None:
         print(f"balancer {name}: {url}")
     for name, endpoint in document["databases"].items():
         print(f"database {name}: {endpoint} by the name server at {document['dns']}")
+    for name, endpoint in document["caches"].items():
+        print(f"cache {name}: {endpoint} by the name server at {document['dns']}")
     sys.stdout.flush()
 
 

@@ -22,6 +22,7 @@ from chaosgrade.stage.addresses import Addresses, outside
 from chaosgrade.stage.autoscaling import IN_SERVICE
 from chaosgrade.stage.balancer_names import BalancerNames
 from chaosgrade.stage.balancing import Balancing
+from chaosgrade.stage.cache_reconciler import CacheReconciler
 from chaosgrade.stage.capacity_pools import CapacityPools
 from chaosgrade.stage.children import Child, OnEvent
 from chaosgrade.stage.database_reconciler import DatabaseReconciler
@@ -40,6 +41,8 @@ from chaosgrade.stage.timing import ADDRESS_SILENT_S, DRAIN_S, NOTICE_POLL_S, Aw
 from chaosgrade.stage.world import DatabaseHooks, Hooks, Host
 
 if TYPE_CHECKING:
+    from chaosgrade.stage.data_services import DataServices
+    from chaosgrade.stage.moto_caches import MotoCaches
     from chaosgrade.stage.moto_databases import MotoDatabases
     from chaosgrade.stage.moto_world import MotoWorld
 
@@ -98,25 +101,41 @@ class ControlPlane:
             self.addresses.for_subnet,
             lambda records: self.names.publish("databases", records),
         )
+        self._caches = CacheReconciler(
+            self._start,
+            self._time,
+            self.addresses.for_subnet,
+            lambda records: self.names.publish("caches", records),
+        )
+        # They make ready while moto is being imported.
         if '"AWS::RDS::DBInstance"' in template.body:
-            self._databases.start()  # it makes ready while moto is being imported
+            self._databases.process.start()
+        if '"AWS::ElastiCache::ReplicationGroup"' in template.body:
+            self._caches.process.start()
         self.variables: Mapping[str, str] = {}
         """Of every instance's environment: where SDKs find the played AWS."""
+        self.data: DataServices | None = None
         self.world: MotoWorld
         self.databases: MotoDatabases
+        self.caches: MotoCaches
         self._groups: GroupReconciler
         self._faults: FaultInjection
 
     def build(self) -> None:
         """Create the stack. Called once, after moto has been imported."""
         from chaosgrade.stage import (  # late: see moto_import
+            moto_caches,
+            moto_data_resources,
             moto_databases,
             moto_fis,
             moto_replacements,
             moto_spot,
         )
+        from chaosgrade.stage.data_services import DataServices
         from chaosgrade.stage.moto_world import MotoWorld
 
+        self.data = DataServices(self.addresses.services, self._region)
+        moto_data_resources.install(self.data.create)
         hooks = Hooks(
             address=self.addresses.for_subnet,
             target_health=lambda arn, target, port: self._balancing.target_health(
@@ -145,9 +164,11 @@ class ControlPlane:
                 self._databases.restart, self._databases.fail_over, self._databases.promote
             )
         )
+        self.caches = moto_caches.MotoCaches(self._region)
+        moto_caches.install(self._caches.fail_over)
         moto_spot.install(hooks, self.world)
         moto_fis.install(hooks, self._faults)
-        self._monitoring.build(self._region, self._now)
+        self._monitoring.build(self._region, self._now, self.data.notify)
         self._groups = GroupReconciler(
             self.world,
             runs=self._running.__contains__,
@@ -182,14 +203,15 @@ class ControlPlane:
         }
 
     def ready(self) -> bool:
-        """Whether groups are full, targets healthy, databases available and listeners open.
+        """Whether groups are full, targets healthy, databases and caches available, listeners open.
 
         Raises:
-            UsageError: a listener cannot be opened, a database not started; a child has died.
+            UsageError: a listener cannot be opened, a database or cache not started; a child has
+                died.
         """
-        failures = (self._balancing.errors, self._router.errors, self._databases.errors)
-        if failure := [error for errors in failures for error in errors[:1]]:
-            raise UsageError(failure[0])
+        for part in (self._balancing, self._router, self._databases, self._caches):
+            if part.errors:
+                raise UsageError(part.errors[0])
         self.check_children()
         with self.lock:
             full = all(
@@ -200,6 +222,7 @@ class ControlPlane:
                 full
                 and self._balancing.ready(self._now())
                 and self._databases.ready(self.databases)
+                and self._caches.ready(self.caches)
                 and self._router.ready
                 and self.names.server
             )
@@ -221,11 +244,13 @@ class ControlPlane:
         for name, child in (
             ("hosts", self._hosts),
             ("balancer", self._balancer),
-            ("databases", self._databases),
+            ("databases", self._databases.process),
+            ("caches", self._caches.process),
             ("dns", self.names),
+            ("data services", self.data),
             ("network", self._router),
         ):
-            if not child.alive:
+            if child is not None and not child.alive:
                 raise UsageError(
                     f"the stage's process {name} has ended, and with it the stage; start it again"
                 )
@@ -242,6 +267,7 @@ class ControlPlane:
             self._groups.reconcile(self._now())
             self.follow()
             self._databases.reconcile(self.databases)
+            self._caches.reconcile(self.caches)
             if self._up:
                 self._monitoring.tick()
         for error in self._balancing.errors[self._errors_said :]:
@@ -268,11 +294,15 @@ class ControlPlane:
 
     def stop(self) -> None:
         """End everything that was started."""
-        children = (self._databases, self._balancer, self._hosts, self.names)
+        children = (
+            self._databases.process, self._caches.process, self._balancer, self._hosts, self.names,
+        )  # fmt: skip
         for child in children:
             child.close()
         for child in children:
             child.stop()
+        if self.data is not None:
+            self.data.stop()
         self._router.stop()  # last: whoever is just joining waits for it
 
     def _start(self, module: str, on_event: OnEvent) -> Child:
@@ -309,7 +339,12 @@ class ControlPlane:
         networks = self.addresses.networks
         doors = [(n, b["port"]) for b in self.world.balancers() for n in b["nodes"]]
         ports = frozenset(
-            {_WEB_PORT, *(port for _, port in doors), *(d.port for d in self.databases.all())}
+            {
+                _WEB_PORT,
+                *(port for _, port in doors),
+                *(database.port for database in self.databases.all()),
+                *(group.port for group in self.caches.all()),
+            }
         )
         state = (tuple(self.world.subnets(networks)), ports)
         if state == self._network:
@@ -319,7 +354,8 @@ class ControlPlane:
         self._router.connect(links.order())
         self._hosts.send(links.order())
         self._balancer.send(links.order())
-        self._databases.connect(links.order())
+        self._databases.process.connect(links.order())
+        self._caches.process.connect(links.order())
         self._balancing.unheard(
             node["host"] for node, port in doors if ("", node["subnet"], port) in links.cut
         )

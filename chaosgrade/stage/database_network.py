@@ -7,6 +7,7 @@ the process that has stayed outside does it.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from chaosgrade import lifeline
 from chaosgrade.stage import process_tree
 from chaosgrade.stage.fabric import Fabric
 from chaosgrade.stage.links import Links
@@ -22,8 +23,13 @@ class Network:
 
     def __init__(self, fabric: Fabric, outside: Callable[[Mapping[str, Any]], None]) -> None:
         self.links = Links()
-        self.join = fabric.join
+        self._fabric = fabric
         self._outside = outside
+
+    def be_born(self, host: str) -> None:
+        """In a new process of ours, before it becomes the server at an address."""
+        lifeline.die_with_parent()
+        self._fabric.join(host)
 
     def hold_for(self, pid: int, port: int) -> None:
         """Have what is cut hold for the sockets of a server.

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from chaosgrade.stage.children import Child, Start
+from chaosgrade.stage.children import Start
+from chaosgrade.stage.server_child import ServerChild
 from chaosgrade.stage.timing import (
     CLUSTER_FAILOVER_S,
     DATABASE_FAILOVER_S,
@@ -72,30 +73,10 @@ class DatabaseReconciler:
         self._time = time
         self._address = address
         self._publish = publish
-        self._child: Child | None = None
         self._events: deque[Mapping[str, Any]] = deque()
+        self.process = ServerChild(start, "chaosgrade.stage.databases", self._events.append)
         self._played: dict[str, _Played] = {}
-        self._network: Mapping[str, object] | None = None
         self.errors: list[str] = []
-
-    @property
-    def alive(self) -> bool:
-        """Whether the process runs, if there is need of one."""
-        return self._child is None or self._child.alive
-
-    def start(self) -> None:
-        """Start the process. On the thread that the stage ends with: it dies with that thread."""
-        self._child = self._start("chaosgrade.stage.databases", self._events.append)
-
-    def close(self) -> None:
-        """Tell the process to leave."""
-        if self._child is not None:
-            self._child.close()
-
-    def stop(self) -> None:
-        """Tell it to leave and wait for that."""
-        if self._child is not None:
-            self._child.stop()
 
     def ready(self, world: "MotoDatabases") -> bool:
         """Whether every database that has a server has been available."""
@@ -110,10 +91,6 @@ class DatabaseReconciler:
         while self._events:
             self._take_in(self._events.popleft(), world)
         wanted = {database.id: database for database in world.all()}
-        if wanted and self._child is None:
-            self.start()
-            if self._network is not None:
-                self._send(self._network)
         for id_ in self._played.keys() - wanted.keys():
             del self._played[id_]
             self._send({"op": "delete", "database": id_})
@@ -124,16 +101,6 @@ class DatabaseReconciler:
                 self._played[id_] = made = _Played(database)
                 self._send(self._birth(made))
         self._publish_all()
-
-    def connect(self, links: Mapping[str, object]) -> None:
-        """Have the state of the network hold for the servers.
-
-        Args:
-            links: an order, see `links.Links.of`.
-        """
-        self._network = links
-        if self._child is not None:
-            self._send(links)
 
     def restart(self, id_: str, server: str | None) -> None:
         """Restart a server of a database in place; the primary if none is named."""
@@ -237,5 +204,4 @@ class DatabaseReconciler:
         )
 
     def _send(self, order: Mapping[str, object]) -> None:
-        assert self._child is not None  # noqa: S101 - started before the first order
-        self._child.send(order)
+        self.process.send(order)

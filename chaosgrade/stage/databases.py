@@ -28,16 +28,13 @@ it was acknowledged. At the end of standard input everything is killed, its data
 """
 
 import asyncio
-import signal
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from chaosgrade import lifeline
-from chaosgrade.stage import event_loop, fabric, isolation
-from chaosgrade.stage.database_network import Network, impose
-from chaosgrade.stage.lines import Events, LineBuffer, Stdin
+from chaosgrade.stage import isolated_servers
+from chaosgrade.stage.database_network import Network
+from chaosgrade.stage.lines import Events
 from chaosgrade.stage.links import Links
 from chaosgrade.stage.managed_database import ManagedDatabase
 from chaosgrade.stage.postgres import make_cluster
@@ -115,42 +112,9 @@ class Databases:
         await database.create(self._folder / "cluster")
 
 
-async def serve(network: Network, folder: Path) -> None:
-    """Take orders until the end of standard input.
-
-    Args:
-        network: what they are on.
-        folder: for the data of all databases.
-    """
-    events = Events()
-    orders = asyncio.StreamReader()
-    await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(orders), Stdin()
-    )
-    databases = Databases(folder, network, events)
-    events.emit("ready")
-    buffer = LineBuffer()
-    while chunk := await orders.read(1 << 16):
-        for order in buffer.feed(chunk):
-            await databases.obey(order)
-    await databases.delete_all()
-
-
 def main() -> None:
     """Run as a child of the stage."""
-    lifeline.name_process("stage-databases")
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # the end of standard input is the word to leave
-    chosen = fabric.of(sys.argv[1:])
-
-    def work(folder: Path, outside: isolation.Outside) -> None:
-        event_loop.run(serve(Network(chosen, outside), folder))
-
-    try:
-        isolation.run(work, partial(impose, chosen))
-    except isolation.NoIsolation as error:
-        print(f"chaosgrade: {error}", file=sys.stderr)
-        sys.exit(2)
+    isolated_servers.run("stage-databases", Databases)
 
 
 if __name__ == "__main__":

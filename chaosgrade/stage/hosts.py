@@ -211,6 +211,7 @@ def main() -> None:
     lifeline.name_process("stage-hosts")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the end of standard input is the word to leave
+    instance_process.make_ready()
     gc.freeze()  # forked pages stay shared: the collector does not touch what is imported
     Hosts(fabric.of(sys.argv[1:]), Events()).run()
 

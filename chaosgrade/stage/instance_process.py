@@ -8,16 +8,25 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import NoReturn
 
 from chaosgrade import lifeline
-from chaosgrade.stage import event_loop
+from chaosgrade.stage import event_loop, forking
 from chaosgrade.stage.fabric import Fabric
 from chaosgrade.stage.workload import web, worker
+from chaosgrade.stage.workload.aws_client import read_ahead
 
 Serve = Callable[[str, int, Mapping[str, str], Callable[[], None]], Coroutine[object, object, None]]
 
 WORKLOADS: Mapping[str, Serve] = {"web": web.serve, "worker": worker.serve}
 """What an instance can run, imported before the fork so that a start takes milliseconds."""
 
+_AWS_SERVICES = ("dynamodb", "s3", "sqs")
+"""That the workloads call."""
+
 _EFFECT_S = 1.0
+
+
+def make_ready() -> None:
+    """What every instance would do at its start, done once before the forks."""
+    read_ahead(*_AWS_SERVICES)
 
 
 def spawn(
@@ -59,7 +68,7 @@ def _live(
         os.setsid()
         lifeline.name_process(workload)
         fabric.join(host)
-        _leave_behind(keep={2, told})
+        forking.leave_behind(keep={2, told})
         os.environ.update(environment)
         time.sleep(boot_s)
 
@@ -73,21 +82,6 @@ def _live(
         print(f"{workload} on {host}:{port}: {error!r}", file=sys.stderr)
     finally:
         os._exit(1)
-
-
-def _leave_behind(keep: set[int]) -> None:
-    """Let go of the parent's descriptors and signal handlers."""
-    signal.set_wakeup_fd(-1)
-    for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
-    highest = max(int(name) for name in os.listdir("/proc/self/fd"))
-    for descriptor in set(range(highest + 1)) - keep:
-        try:
-            os.close(descriptor)
-        except OSError:
-            continue  # a gap
-    nowhere = os.open(os.devnull, os.O_RDWR)  # becomes 0
-    os.dup2(nowhere, 1)
 
 
 def send(pid: int, name: str) -> str | None:

@@ -1,9 +1,7 @@
 """Amazon CloudWatch of a stage: what is published, kept, evaluated and done about it."""
 
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -30,17 +28,19 @@ class Monitoring:
         self._store = MetricStore(scale)
         self._published = PublishedMetrics(self._store, hosts, lambda: self._groups())  # noqa: PLW0108 - made below
         self._history = AlarmHistory()
-        # Delivery may take long, and may call the stage: it must not hold the stage's lock.
-        self._deliveries = ThreadPoolExecutor(1, "notifications")
         self._groups: Callable[[], Iterable[GroupSizes]]
         self._kept: MotoAlarms
         self._alarms: AlarmReconciler
 
-    def build(self, region: str, now: Callable[[], float]) -> None:
+    def build(
+        self, region: str, now: Callable[[], float], notify: Callable[[str, str, str], None]
+    ) -> None:
         """Take moto's place. Called once, after moto has been imported.
 
         Args:
             now: AWS seconds since the stage began.
+            notify: publishes to a topic (ARN) a subject and a message; raises LookupError without
+                such one.
         """
         from chaosgrade.stage import (  # late: see moto_import
             moto_alarms,
@@ -48,23 +48,15 @@ class Monitoring:
             moto_metrics,
             moto_scaling,
         )
-        from chaosgrade.stage.moto_topics import MotoTopics
 
         self._kept = moto_alarms.MotoAlarms(region)
         self._groups = partial(moto_group_metrics.group_sizes, region)
         policies = moto_scaling.ScalingPolicies(region, now)
-        topics = MotoTopics(region)
         self._alarms = AlarmReconciler(
             self._kept,
             self._store,
             self._history,
-            AlarmActions(
-                region,
-                lambda arn, subject, message: self._deliver(
-                    topics.publishing(arn, subject, message)
-                ),
-                policies.by_alarm,
-            ),
+            AlarmActions(region, notify, policies.by_alarm),
         )
         moto_metrics.install(self._store)
         moto_alarms.install(self._history, self._set_state)
@@ -89,16 +81,3 @@ class Monitoring:
 
     def _set_state(self, name: str, state: str, reason: str) -> None:
         self._alarms.set_state(self._kept.alarm(name), state, reason, time.time())
-
-    def _deliver(self, publish: Callable[[], None]) -> None:
-        def deliver() -> None:
-            try:
-                publish()
-            except Exception as error:  # as AWS, which goes on; but somebody here may want to know
-                print(
-                    f"chaosgrade: a notification was not delivered: {error!r}",
-                    file=sys.stderr,
-                    flush=True,
-                )
-
-        self._deliveries.submit(deliver)

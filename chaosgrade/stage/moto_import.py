@@ -15,9 +15,8 @@ from typing import Any
 from chaosgrade.stage.regions import REGIONS
 
 _UNUSED_BY_TEMPLATES = (
-    "apigateway", "awslambda", "batch", "cloudwatch", "datapipeline", "dynamodb", "ecr", "ecs",
-    "efs", "emr", "events", "iot", "kinesis", "kms", "redshift", "route53", "sagemaker",
-    "stepfunctions",
+    "apigateway", "awslambda", "batch", "cloudwatch", "datapipeline", "ecr", "ecs", "efs",
+    "emr", "events", "iot", "kinesis", "kms", "redshift", "route53", "sagemaker", "stepfunctions",
 )  # fmt: skip
 
 

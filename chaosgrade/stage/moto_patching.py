@@ -1,4 +1,4 @@
-"""How methods of moto are replaced: in this process, for good."""
+"""How methods of moto are replaced and added: in this process, for good."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +12,17 @@ def replace(owner: type, name: str, method: Any) -> None:
     """
     if not hasattr(owner, name):
         raise AttributeError(f"moto has no {owner.__name__}.{name}: another version than pinned?")
+    setattr(owner, name, method)
+
+
+def add(owner: type, name: str, method: Any) -> None:
+    """Give a class of moto's an operation that moto does not know.
+
+    Raises:
+        AttributeError: it does.
+    """
+    if hasattr(owner, name):
+        raise AttributeError(f"moto has {owner.__name__}.{name}: another version than pinned?")
     setattr(owner, name, method)
 
 
@@ -32,14 +43,3 @@ def complete(kind: Any, finish: Callable[[Any, dict[str, Any]], None]) -> None:
         return made
 
     replace(kind, "create_from_cloudformation_json", classmethod(create_from_cloudformation_json))
-
-
-def add(owner: type, name: str, method: Any) -> None:
-    """Give a class a method that moto has not implemented.
-
-    Raises:
-        AttributeError: moto has it by now.
-    """
-    if hasattr(owner, name):
-        raise AttributeError(f"moto has {owner.__name__}.{name} by now: replace it")
-    setattr(owner, name, method)

@@ -1,7 +1,7 @@
 """Topics of Amazon SNS as moto keeps them: it delivers to queues, and to HTTP endpoints."""
 
-from collections.abc import Callable
-from functools import partial
+import sys
+import threading
 from typing import Any
 
 from moto.backends import get_backend
@@ -9,19 +9,21 @@ from moto.backends import get_backend
 from chaosgrade.stage.world import ACCOUNT
 
 
-class MotoTopics:
-    """The topics of the played AWS, in one account and Region."""
+def publish(region: str, arn: str, subject: str, message: str) -> None:
+    """Begin to publish a message; an HTTP endpoint may take its time.
 
-    def __init__(self, region: str) -> None:
-        self._sns: Any = get_backend("sns")[ACCOUNT][region]
+    Raises:
+        LookupError: there is no such topic.
+    """
+    topic: Any = get_backend("sns")[ACCOUNT][region].topics.get(arn)
+    if topic is None:
+        raise LookupError(f"there is no topic {arn}")
 
-    def publishing(self, arn: str, subject: str, message: str) -> Callable[[], None]:
-        """What publishes a message; it may take long.
+    def deliver() -> None:
+        try:
+            topic.publish(message, subject=subject)
+        except Exception as error:  # as AWS, which goes on; but somebody here may want to know
+            said = f"chaosgrade: a notification was not delivered: {error!r}"
+            print(said, file=sys.stderr, flush=True)
 
-        Raises:
-            LookupError: there is no such topic.
-        """
-        topic = self._sns.topics.get(arn)
-        if topic is None:
-            raise LookupError(f"there is no topic {arn}")
-        return partial(topic.publish, message, subject=subject)
+    threading.Thread(target=deliver, name="notification", daemon=True).start()

@@ -11,6 +11,7 @@ import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import LiteralString
 
@@ -231,7 +232,7 @@ class Server:
                 program("postgres"),
                 "-D", str(self._data), *(part for text in settings for part in ("-c", text)),
                 stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
-                preexec_fn=self._be_born,
+                preexec_fn=partial(self._network.be_born, self.host),
             )  # fmt: skip
         process, self._frozen = self._process, []
         deadline = asyncio.get_running_loop().time() + _START_TIMEOUT_S
@@ -246,11 +247,6 @@ class Server:
         self._watch = asyncio.create_task(self._await_exit(process))
         if self._network.links.cut:
             self.face_network()
-
-    def _be_born(self) -> None:
-        """In the new process, before it becomes PostgreSQL."""
-        lifeline.die_with_parent()
-        self._network.join(self.host)
 
     async def promote(self) -> None:
         """A standby takes writes.

@@ -58,6 +58,16 @@ DNS_TTL_S = 5.0
 """Of the endpoint names of databases. Assumption: it is what Amazon's name servers answer, and
 documented for Amazon Aurora only."""
 
+CACHE_FAILOVER_S = 30.0
+"""From the loss of a replication group's primary until a replica is promoted; the endpoint's name
+follows. That a node which nobody can replace is started again after the same time, empty, too.
+Assumption: the Amazon ElastiCache User Guide says that writes go on "as soon as promotion is
+complete", and not when."""
+
+CACHE_DNS_TTL_S = 5.0
+"""Of the endpoint names of replication groups. Assumption: the User Guide asks clients to resolve
+them "frequently"."""
+
 REPLICATION_LAG_S = 0.5
 """Real seconds by which asynchronous standbys and read replicas lag; traffic is not scaled.
 Assumption: AWS documents a metric (`ReplicaLag`) and no value."""

@@ -118,6 +118,52 @@ class DatabaseHooks:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheNode:
+    """A node of a replication group.
+
+    Args:
+        endpoint: its own DNS name.
+        subnet: where its server is.
+    """
+
+    id: str
+    endpoint: str
+    subnet: str
+
+
+@dataclass(frozen=True, slots=True)
+class CacheGroup:
+    """A replication group as the data plane needs it.
+
+    Args:
+        primary_endpoint: the DNS name that leads to the primary, whichever that is.
+        reader_endpoint: the DNS name that leads to the replicas.
+        nodes: the first is the primary at the beginning.
+        fails_over: whether a replica takes over by itself.
+    """
+
+    id: str
+    port: int
+    primary_endpoint: str
+    reader_endpoint: str
+    nodes: tuple[CacheNode, ...]
+    fails_over: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KeptResource:
+    """A table, bucket or queue of the template.
+
+    Args:
+        id: what `Ref` gives.
+        attributes: what `Fn::GetAtt` gives.
+    """
+
+    id: str
+    attributes: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Hooks:
     """What moto's replaced methods ask the stage.
 

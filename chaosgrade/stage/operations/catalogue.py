@@ -4,6 +4,7 @@ from chaosgrade.stage.operations.autoscaling import AUTO_SCALING
 from chaosgrade.stage.operations.cloudformation import CLOUDFORMATION
 from chaosgrade.stage.operations.cloudwatch import CLOUDWATCH
 from chaosgrade.stage.operations.ec2 import EC2
+from chaosgrade.stage.operations.elasticache import ELASTICACHE
 from chaosgrade.stage.operations.elbv2 import ELBV2
 from chaosgrade.stage.operations.fis import FIS
 from chaosgrade.stage.operations.rds import RDS
@@ -16,6 +17,7 @@ SERVICES: tuple[Service, ...] = (
     AUTO_SCALING,
     ELBV2,
     RDS,
+    ELASTICACHE,
     CLOUDWATCH,
     FIS,
     SSM,

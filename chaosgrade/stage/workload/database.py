@@ -7,7 +7,7 @@ client's DNS cache) and Amazon Builders' Library, "Timeouts, retries, and backof
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ _CONNECTIONS = 8
 _CONNECT_TIMEOUT_S = 1.0
 _STATEMENT_TIMEOUT_S = 1.0
 _POOL_TIMEOUT_S = 0.5
+_READ_TRIES = 2
 
 type Row = Sequence[Any]
 
@@ -89,6 +90,17 @@ class Database:
                     self._idle.append(connection)
         finally:
             self._slots.release()
+
+    async def read(self, question: str, *values: object) -> list[Row]:
+        """Ask for rows, again if the answer was lost: nothing is changed by that.
+
+        Raises:
+            Unavailable, BrokenOff: as `ask`.
+        """
+        for _ in range(_READ_TRIES - 1):
+            with suppress(BrokenOff):
+                return await self.ask(question, *values)
+        return await self.ask(question, *values)
 
     async def _take_slot(self) -> None:
         try:

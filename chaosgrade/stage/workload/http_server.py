@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import cast
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 _MAX_HEAD = _MAX_BODY = 65536
 
@@ -19,18 +19,23 @@ class Request:
         query: {name: value}, the last of each name.
         headers: {name in lower case: value}.
         body: as it came.
+        name: what the path has after its last "/".
     """
 
     query: Mapping[str, str]
     headers: Mapping[str, str]
     body: bytes
+    name: str = ""
 
 
 type Handler = Callable[[Request], Awaitable[bytes]]
 """Answers a request with a whole response."""
 
+type Handlers = Mapping[tuple[str, str], Handler]
+"""{(method, path): who answers}, see `Routes`."""
+
 type Routes = Mapping[tuple[str, str], bytes | Handler]
-"""{(method, path): the whole response, or who makes it}."""
+"""{(method, path): the whole response, or who makes it}; "/things/*" is the path of every thing."""
 
 
 def response(status: HTTPStatus, body: bytes, *headers: str) -> bytes:
@@ -91,6 +96,9 @@ class Connection(asyncio.Protocol):
         target = rest.partition(b" ")[0]
         path = target.partition(b"?")[0].decode("latin-1")
         close = b"\r\nconnection: close" in head.lower()
+        parent, _, name = path.rpartition("/")
+        if all(at != path for _, at in self._routes):
+            path = f"{parent}/*"
         route = self._routes.get((method.decode("latin-1"), path))
         if route is None:
             allowed = sorted(known for known, at in self._routes if at == path)
@@ -99,7 +107,7 @@ class Connection(asyncio.Protocol):
             self._write(route, close=close)
         else:
             query = dict(parse_qsl(urlsplit(target.decode("latin-1")).query))
-            request = Request(query, _headers(head), body)
+            request = Request(query, _headers(head), body, unquote(name))
             self._answering = asyncio.create_task(self._handle(route, request, close=close))
 
     async def _handle(self, handler: Handler, request: Request, *, close: bool) -> None:

@@ -103,11 +103,7 @@ class Orders:
         Raises:
             Unavailable, BrokenOff: the database cannot be reached.
         """
-
-        async def ask() -> list[Row]:
-            return await self._database.ask(_PAGE, prefix, after, limit)
-
-        rows = await _READ.call(ask, retry_on=BrokenOff, random=self._random)
+        rows = await self._database.read(_PAGE, prefix, after, limit)
         return [(str(id_), int(number)) for id_, number in rows]
 
     async def check(self) -> None:

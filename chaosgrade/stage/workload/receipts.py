@@ -10,10 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import boto3
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
-
+from chaosgrade.stage.workload.aws_client import AwsClient, AwsUnavailable
 from chaosgrade.stage.workload.database import BrokenOff, Database, Unavailable
 
 TABLE = """
@@ -24,7 +21,6 @@ TABLE = """
 """
 _WRITE = "INSERT INTO receipts (number) SELECT unnest($1::bigint[]) ON CONFLICT DO NOTHING"
 _LONG_POLL_S = 10
-_SDK = Config(connect_timeout=1, read_timeout=_LONG_POLL_S + 5, retries={"total_max_attempts": 2})
 _EVERY_S = 1.0
 _PER_MESSAGE, _PER_BATCH = 500, 10
 _MOST_WAITING = 20_000
@@ -40,24 +36,23 @@ class Queue:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._known: tuple[Any, str] | None = None
+        self._url = ""
+        self._client = AwsClient("sqs", read_timeout_s=_LONG_POLL_S + 5, attempts=2)
 
     async def call(self, operation: str, **arguments: Any) -> Mapping[str, Any]:
         """One call of its API.
 
         Raises:
-            ClientError, BotoCoreError: as boto3 does.
+            AwsUnavailable: as the name says.
         """
 
-        def work() -> Mapping[str, Any]:
-            if self._known is None:
-                client = boto3.client("sqs", config=_SDK)
-                self._known = client, client.get_queue_url(QueueName=self._name)["QueueUrl"]
-            client, url = self._known
-            answer: Mapping[str, Any] = getattr(client, operation)(QueueUrl=url, **arguments)
+        def work(sqs: Any) -> Mapping[str, Any]:
+            if not self._url:
+                self._url = sqs.get_queue_url(QueueName=self._name)["QueueUrl"]
+            answer: Mapping[str, Any] = getattr(sqs, operation)(QueueUrl=self._url, **arguments)
             return answer
 
-        return await asyncio.to_thread(work)
+        return await self._client.run(work)
 
 
 class Outbox:
@@ -92,7 +87,7 @@ class Outbox:
             try:
                 answer = await self._queue.call("send_message_batch", Entries=entries)
                 failed = {entry["Id"] for entry in answer.get("Failed", ())}
-            except (BotoCoreError, ClientError):
+            except AwsUnavailable:
                 await asyncio.sleep(_PAUSE_S)
             for entry in entries:
                 if entry["Id"] in failed:
@@ -116,5 +111,5 @@ async def write_receipts(queue: Queue, database: Database) -> None:
                 for place, message in enumerate(messages)
             ]
             await queue.call("delete_message_batch", Entries=entries)
-        except (BotoCoreError, ClientError, Unavailable, BrokenOff):
+        except (AwsUnavailable, Unavailable, BrokenOff):
             await asyncio.sleep(_PAUSE_S)  # what was received comes again
