@@ -27,6 +27,9 @@ _ALIASES = {
 }
 """Services by the name that requests are signed for, where boto3 has another name for them."""
 
+_TWINS = {("s3express", "ListBuckets"): "ListDirectoryBuckets"}
+"""Operations that are told from another by nothing but the name that requests are signed for."""
+
 
 def operation(service: str, environ: dict[str, Any]) -> str:
     """The operation's name, such as "StartExperiment"; "" when the service has none there.
@@ -41,7 +44,7 @@ def operation(service: str, environ: dict[str, Any]) -> str:
                 model, _ = get_service_router(name).match(Request(environ))
             except HTTPException:
                 continue
-            return str(model.name)
+            return _TWINS.get((service, str(model.name)), str(model.name))
     return ""
 
 

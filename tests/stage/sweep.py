@@ -163,7 +163,10 @@ def main(services: list[str]) -> None:
         from chaosgrade.stage.endpoint import Endpoint
 
         plane.build()
-        endpoint = Endpoint(0, plane.listen_within, plane.lock, lambda: None, dict, plane.pools, {})
+        assert plane.data is not None
+        endpoint = Endpoint(
+            0, plane.listen_within, plane.lock, lambda: None, dict, plane.pools, plane.data, {}
+        )
         print(json.dumps({service: _sweep(endpoint, service) for service in services}))
     finally:
         plane.stop()

@@ -14,7 +14,7 @@ from chaosgrade.stage.operations import SERVICES, Kind, Service
 from chaosgrade.stage.refusals import ApiCall, answer, refused
 
 ROOT = Path(__file__).parents[2]
-UNKNOWN = ("lambda", "route53", "elasticache", "arc-zonal-shift", "elb", "s3control")
+UNKNOWN = ("lambda", "route53", "redshift", "arc-zonal-shift", "elb", "s3control")
 """Some services that the stage does not know, of every protocol that there is."""
 
 
@@ -44,7 +44,7 @@ def call(
         (call("ec2", body=b"Action=RunInstances&Version=2016-11-15"), "RunInstances", False),
         (call("ssm", target="AmazonSSM.SendCommand"), "SendCommand", False),
         (call("ssm", target="AmazonSSM.InventedYesterday"), "InventedYesterday", True),
-        (call("elasticache", body=b"Action=X&Version=2015-02-02"), "X", True),
+        (call("redshift", body=b"Action=X&Version=2012-12-01"), "X", True),
         (call("fis", path="/experiments"), "StartExperiment", False),
         (call("fis", path="/experimentTemplates/EXT1"), "", True),
         (call("monitoring", path="/service/G/operation/PutMetricData"), "PutMetricData", False),
