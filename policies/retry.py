@@ -70,7 +70,7 @@ class RetryPolicy:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         now: Callable[[], float] = time.monotonic,
     ) -> T:
-        """Call `attempt` until it is content with the outcome, or the policy or the quota gives up.
+        """Call `attempt` until its outcome is worth no retry, or the policy or the quota gives up.
 
         Args:
             attempt: makes one attempt.

@@ -19,8 +19,6 @@ from random import Random
 import aiohttp
 from hdrh.histogram import HdrHistogram
 
-from chaosgrade.policies.backoff_families import FullJitter
-from chaosgrade.policies.retry import RetryPolicy
 from chaosgrade.probes.open_loop import (
     HOUR_US,
     Schedule,
@@ -54,7 +52,7 @@ class Client:
         self._sessions = sessions
         self._random = Random(spec.seed)
         self._turn: list[int] = []
-        self._policy = RetryPolicy(spec.attempts, FullJitter(spec.retry_base_s, spec.retry_cap_s))
+        self._policy = spec.retry
 
     def take(self) -> list[Row]:
         """The rows since the last call."""

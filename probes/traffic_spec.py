@@ -7,6 +7,8 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from chaosgrade.errors import UsageError
+from chaosgrade.policies.backoff_families import FullJitter
+from chaosgrade.policies.retry import RetryPolicy
 
 # RFC 9110, section 9.2.2: only these may be repeated without knowing what the first one did.
 _IDEMPOTENT = ("GET", "HEAD", "OPTIONS", "PUT", "DELETE")
@@ -66,6 +68,15 @@ class TrafficSpec:
                 f"attempts must be 1 for {self.method}: a repeated one may act twice,"
                 f" got {self.attempts}"
             )
+        try:
+            _ = self.retry
+        except UsageError as error:
+            raise UsageError(f"retry_{error}") from None
+
+    @property
+    def retry(self) -> RetryPolicy:
+        """How each customer retries. Without a quota: they are not one client, but many."""
+        return RetryPolicy(self.attempts, FullJitter(self.retry_base_s, self.retry_cap_s))
 
     @property
     def patience_s(self) -> float:

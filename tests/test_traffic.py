@@ -215,6 +215,8 @@ def test_probes_give_a_share_and_a_latency(serve: Servers, session: Session) -> 
         ({"url": "http://a/", "balancer": "web"}, "give either balancer or url"),
         ({"url": "ftp://a/"}, "url must be an http:// or https:// address, got 'ftp://a/'"),
         ({"url": "http://a/", "rate": 0}, "rate must be above 0, got 0"),
+        ({"url": "http://a/", "retry_base_s": -1}, "retry_base_s must be above 0, got -1"),
+        ({"url": "http://a/", "retry_cap_s": 0.01}, "retry_cap_s must be at least base_s"),
         ({"url": "http://a/", "customers": 1.5}, "customers must be a whole number, got 1.5"),
         ({"url": "http://a/", "method": "POST", "attempts": 2}, "attempts must be 1 for POST"),
         ({"url": "http://a/", "timeout_s": "1"}, "timeout_s must be a number, got '1'"),
