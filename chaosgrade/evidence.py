@@ -14,9 +14,13 @@ Kinds, with their fields (times are Unix seconds):
 - `undo.start`: written right before the changes of the run are undone
 - `change.undone`: change, summary, detail,
   outcome ("undone" | "conflict" | "vanished" | "unreverted")
-- `traffic`: start, requests = [[offset_ms, customer, outcome, latency_ms, attempts], ...]
+- `traffic`: start, requests = [[offset_ms, customer, outcome, latency_ms, attempts, zone], ...],
+  zones = [name, ...]; `zone` is an index into it, and is not there when no zone served or named
+  itself
 - `target_health`: target_group, targets = {id: {state, reason, zone}}, written when it changes
 - `group_capacity`: group, desired, in_service, by_zone = {zone: in service}, when it changes
+- `spot_notices`: marked = [id, ...]: Spot Instances whose interruption notice has been given and
+  that have not ended, written when it changes
 - `ledger`: start, orders = [[number, offset_ms, outcome, latency_ms], ...]
 - `ledger.found`: orders = [[first number, last number, how often each is there], ...]
 - `ledger.unread`: reason: what is there in the end is not known

@@ -84,11 +84,6 @@ class _Trial:
     def spacing_s(self) -> float:
         return (self.end - self.fault_at) / len(self.observed)
 
-    @cached_property
-    def look_s(self) -> float:
-        # How often the target_health observer looks: a change is up to this older than its record.
-        return 0.2 if self.history.stage else 2.0
-
     def deciding(self, chosen: Iterable[Request] = ()) -> tuple[int, ...]:
         """The fault and the first records that hold `chosen` requests."""
         seqs = dict.fromkeys(request.seq for request in chosen)
@@ -242,7 +237,10 @@ def _time_to_detect(trial: _Trial, capacity: Capacity) -> Figure:
         return Figure(window_s, window_s, None, True, reason, evidence)
     value = capacity.lost.at - trial.fault_at
     return Figure(
-        value, max(0.0, value - trial.look_s), value, evidence=(*evidence, capacity.lost.seq)
+        value,
+        max(0.0, value - trial.history.look_s),
+        value,
+        evidence=(*evidence, capacity.lost.seq),
     )
 
 
@@ -258,7 +256,10 @@ def _time_to_replace(trial: _Trial, capacity: Capacity) -> Figure:
         return Figure(window_s, window_s, None, True, reason, evidence)
     value = capacity.restored.at - trial.fault_at
     return Figure(
-        value, max(0.0, value - trial.look_s), value, evidence=(*evidence, capacity.restored.seq)
+        value,
+        max(0.0, value - trial.history.look_s),
+        value,
+        evidence=(*evidence, capacity.restored.seq),
     )
 
 

@@ -15,12 +15,16 @@ from chaosgrade.evidence import Record
 # A hole this long in the intended times means that traffic was not offered: no figure holds there.
 _HOLE_S = 0.5
 
+SPOT_INTERRUPTION = "ec2:spot-interruption"
+"""The type of change that ends one Spot Instance, see `chaosgrade.changes.spot`."""
+
 
 class Request(NamedTuple):
     """One request as a customer counts it, retries included.
 
     `at` is the intended time; `ok` means an answer below 400 within the customer's patience;
-    `latency_ms` counts from `at`; `seq` is the record that holds it.
+    `latency_ms` counts from `at`; `seq` is the record that holds it; `zone` is the Availability
+    Zone that served it, "" when none did or none is known.
     """
 
     at: float
@@ -29,6 +33,7 @@ class Request(NamedTuple):
     latency_ms: float
     attempts: int
     seq: int
+    zone: str = ""
 
 
 class Write(NamedTuple):
@@ -48,6 +53,14 @@ class Write(NamedTuple):
     def ok(self) -> bool:
         """Whether it was acknowledged."""
         return self.outcome == "ok"
+
+
+class Notices(NamedTuple):
+    """The Spot Instances that have got their interruption notice and not ended, from `at` on."""
+
+    at: float
+    marked: frozenset[str]
+    seq: int
 
 
 class Database(NamedTuple):
@@ -79,6 +92,8 @@ class History:
         found: how often each order is there in the end, by its number; None when that was not read.
         unread: why it was not.
         found_seq: the record that holds it, or why not.
+        notices: interruption notices of Spot Instances after each change, in order.
+        struck: Spot Instances that the trial set out to interrupt.
         databases: a database after each change, in order.
         fault_at: when the first change was sent; None when no fault was injected.
         window_end: when the observed window ended, or would have; None without a fault.
@@ -95,6 +110,8 @@ class History:
     found: Mapping[int, int] | None
     unread: str
     found_seq: int | None
+    notices: tuple[Notices, ...]
+    struck: frozenset[str]
     databases: tuple[Database, ...]
     fault_at: float | None
     window_end: float | None
@@ -102,6 +119,12 @@ class History:
     time_scale: float
     stage: bool
     fault_seq: int | None
+
+    @property
+    def look_s(self) -> float:
+        """How often AWS is asked, in measured seconds: a change is up to this older than its
+        record."""
+        return 0.2 if self.stage else 2.0
 
     def baseline(self) -> Sequence[Request]:
         """Requests that were over before the fault: one in flight then may have met it."""
@@ -172,6 +195,16 @@ def read_history(records: Sequence[Record]) -> History:
         found=_found(read),
         unread=str(read["reason"]) if read and read.kind == "ledger.unread" else "",
         found_seq=read.seq if read else None,
+        notices=tuple(
+            Notices(record.at, frozenset(record["marked"]), record.seq)
+            for record in records
+            if record.kind == "spot_notices"
+        ),
+        struck=frozenset(
+            str(record["resource"])
+            for record in records
+            if record.kind == "change.applied" and record.data.get("type") == SPOT_INTERRUPTION
+        ),
         databases=tuple(_databases(records)),
         fault_at=fault.at if fault else None,
         window_end=_window_end(records, fault, start, scale) if fault else None,
@@ -230,10 +263,10 @@ def _databases(records: Sequence[Record]) -> list[Database]:
 def _requests(records: Sequence[Record]) -> list[Request]:
     return [
         Request(record["start"] + offset_ms / 1e3, customer, outcome == "ok", late_ms, tries,
-                record.seq)
+                record.seq, record["zones"][zone[0]] if zone else "")
         for record in records
         if record.kind == "traffic"
-        for offset_ms, customer, outcome, late_ms, tries in record["requests"]
+        for offset_ms, customer, outcome, late_ms, tries, *zone in record["requests"]
     ]  # fmt: skip
 
 

@@ -11,8 +11,9 @@ from types import MappingProxyType
 
 from chaosgrade.errors import UsageError
 from chaosgrade.evidence import Record
-from chaosgrade.figures import figure_of
+from chaosgrade.figures import Figure, figure_of
 from chaosgrade.history import History, read_history
+from chaosgrade.notice import notice_left
 from chaosgrade.write_figures import FIGURES, figure_of_writes
 
 
@@ -79,7 +80,7 @@ def _measurement(history: History, name: str) -> Measurement:
     if name not in METRICS:
         raise UsageError(f"metric {name!r} is unknown; there are: {', '.join(sorted(METRICS))}")
     metric = METRICS[name]
-    figure = (figure_of_writes if name in FIGURES else figure_of)(history, name)
+    figure = _figure(history, name)
     scale = history.time_scale if metric.aws_time else 1.0
     return Measurement(
         metric=name,
@@ -92,6 +93,12 @@ def _measurement(history: History, name: str) -> Measurement:
         reason=figure.reason,
         evidence=figure.evidence,
     )
+
+
+def _figure(history: History, name: str) -> Figure:
+    if name == "notice_left":
+        return notice_left(history)
+    return (figure_of_writes if name in FIGURES else figure_of)(history, name)
 
 
 def _times(value: float | None, scale: float) -> float | None:
@@ -148,6 +155,14 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
                 "share",
                 True,
                 "The fewest healthy targets in the window, as a share of those before the fault.",
+            ),
+            Metric(
+                "notice_left",
+                "s",
+                True,
+                "Of the Spot Instances that were interrupted, the least that was left of the two"
+                " minutes of notice when the load balancer sent nothing more.",
+                aws_time=True,
             ),
             Metric(
                 "outage_longest",

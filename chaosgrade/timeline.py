@@ -4,8 +4,9 @@ Times are measured seconds relative to the fault's start; `Timeline.aws_s` turns
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from chaosgrade.evidence import Record
 from chaosgrade.failover import milestones
@@ -31,6 +32,7 @@ class Bin:
         latency_p99_ms: of the successful ones, from their intended time; None without any.
         healthy: healthy targets at the bin's end; None when not yet observed.
         ordered, acknowledged: orders of the ledger.
+        by_zone: how many of the successful ones each Availability Zone served; "" is unknown.
     """
 
     start_s: float
@@ -40,6 +42,7 @@ class Bin:
     healthy: int | None
     ordered: int = 0
     acknowledged: int = 0
+    by_zone: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +140,7 @@ def _bin(
         healthy=healthy,
         ordered=len(writes),
         acknowledged=sum(write.ok for write in writes),
+        by_zone=Counter(request.zone for request in requests if request.ok),
     )
 
 

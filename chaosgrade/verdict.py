@@ -9,8 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from chaosgrade.breakdown import Breakdown, break_down
 from chaosgrade.errors import Exit
 from chaosgrade.evidence import Record
+from chaosgrade.history import read_history
 from chaosgrade.measurement import METRICS, Measurement, measure
 from chaosgrade.policies.grading import load_grading
 from chaosgrade.policies.objectives import Objective, format_value, parse_objectives
@@ -79,6 +81,7 @@ class TrialVerdict:
         measurements: every figure of `METRICS`, whether an objective asks for it or not.
         status: "completed", "halted" or "aborted".
         undone: whether everything is as it was.
+        breakdown: requests by zone and by customer.
     """
 
     run: str
@@ -100,6 +103,7 @@ class TrialVerdict:
     status: str
     undone: bool
     timeline: Timeline = field(repr=False)
+    breakdown: Breakdown = field(repr=False)
 
 
 def judge(records: Sequence[Record]) -> TrialVerdict:
@@ -145,6 +149,7 @@ def judge(records: Sequence[Record]) -> TrialVerdict:
         status=status,
         undone=undone,
         timeline=timeline(records),
+        breakdown=break_down(read_history(records)),
     )
 
 

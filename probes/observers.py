@@ -5,6 +5,7 @@ observers:
   - {probe: traffic, balancer: web, rate: 200, customers: 50}
   - {probe: target_health, target_group: web}
   - {probe: group_capacity, group: web}
+  - {probe: spot_notices}
   - {probe: ledger, balancer: web, rate: 50}
   - {probe: database, identifier: shop}
 ```
@@ -16,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from chaosgrade.errors import UsageError
-from chaosgrade.probes import database, group_capacity, ledger, target_health, traffic
+from chaosgrade.probes import database, group_capacity, ledger, spot_notices, target_health, traffic
 from chaosgrade.session import Session
 
 
@@ -40,6 +41,7 @@ OBSERVERS: Mapping[str, Callable[..., Observer]] = {
     "traffic": traffic.observe,
     "target_health": target_health.observe,
     "group_capacity": group_capacity.observe,
+    "spot_notices": spot_notices.observe,
     "ledger": ledger.observe,
     "database": database.observe,
 }

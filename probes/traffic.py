@@ -54,7 +54,9 @@ class TrafficObserver:
         self._worker.stop()
 
     def _record(self, batch: Mapping[str, Any]) -> None:
-        self._evidence.append("traffic", start=batch["start"], requests=batch["requests"])
+        self._evidence.append(
+            "traffic", start=batch["start"], zones=batch["zones"], requests=batch["requests"]
+        )
 
     def _problem(self, detail: str) -> None:
         self._evidence.append(
@@ -75,6 +77,7 @@ def observe(
     attempts: int = 1,
     retry_base_s: float = 0.05,
     retry_cap_s: float = 1.0,
+    zone_header: str = "X-Zone",
 ) -> TrafficObserver:
     """An observer that offers traffic to a load balancer, or to any address.
 
@@ -89,6 +92,8 @@ def observe(
         method: HTTP method.
         attempts: tries per request with capped exponential backoff and full jitter.
         retry_base_s, retry_cap_s: the backoff's base and cap, in measured seconds.
+        zone_header: header of an answer that names the Availability Zone it comes from; without it
+            the zone is unknown.
 
     Raises:
         UsageError: not exactly one of `balancer` and `url`, or a value that makes no sense.
@@ -110,6 +115,7 @@ def observe(
         retry_cap_s=retry_cap_s,
         seed=session.random.randrange(2**31),
         name_server=name_server_of(session.aws) if balancer else "",
+        zone_header=zone_header,
     )
     return TrafficObserver(session.evidence, spec)
 

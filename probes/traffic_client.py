@@ -3,9 +3,11 @@
 `python -m chaosgrade.probes.traffic_client` reads one `TrafficSpec` as a JSON line and writes, see
 `open_loop`, about every 100 ms:
 
-    {"start": unix s, "requests": [[offset_ms, customer, outcome, latency_ms, attempts], ...]}
+    {"start": unix s, "zones": [zone, ...],
+     "requests": [[offset_ms, customer, outcome, latency_ms, attempts, index in zones], ...]}
     {"end": unix s, "offered": n, "sent_late_ms": {"p50": ., "p99": ., "max": .}, "hdr": base64}
 
+A request that failed, or whose answer named no zone, has no index; `zones` are those of its line.
 It ends after what was in flight has been answered or has timed out.
 """
 
@@ -30,11 +32,15 @@ from chaosgrade.probes.open_loop import (
 )
 from chaosgrade.probes.traffic_spec import TrafficSpec
 
+_ZONE_AT_MOST = (
+    64  # characters; what is longer is no name of a zone, and must not fill the evidence
+)
+
 type Row = list[float | int | str]
 
 
 class Client:
-    """Sends the requests of one schedule and keeps the rows of those that are finished.
+    """Sends the requests of one schedule and keeps those that are finished.
 
     Args:
         spec: the schedule.
@@ -45,19 +51,21 @@ class Client:
     def __init__(
         self, spec: TrafficSpec, sessions: Sequence[aiohttp.ClientSession], start: float
     ) -> None:
-        self.rows: list[Row] = []
         self.latencies = HdrHistogram(1, HOUR_US, 3, b64_wrap=True)
         self.schedule = Schedule(spec.rate, spec.deadline_s, start, self._request)
         self._spec = spec
         self._sessions = sessions
         self._random = Random(spec.seed)
         self._turn: list[int] = []
+        self._rows: list[Row] = []
+        self._zones: dict[str, int] = {}
         self._policy = spec.retry
 
-    def take(self) -> list[Row]:
-        """The rows since the last call."""
-        rows, self.rows = self.rows, []
-        return rows
+    def take(self) -> tuple[list[Row], list[str]]:
+        """The rows since the last call, and the zones that they point to."""
+        rows, self._rows = self._rows, []
+        zones, self._zones = self._zones, {}
+        return rows, list(zones)
 
     def _next_customer(self) -> int:
         # Shuffled anew each round: a fixed order would pair each customer with the same target of
@@ -69,11 +77,13 @@ class Client:
     async def _request(self, index: int, due: float) -> None:
         customer = self._next_customer()
         attempts = 0
+        zone = ""
 
         async def attempt() -> str:
-            nonlocal attempts
+            nonlocal attempts, zone
             attempts += 1
-            return await self._attempt(customer)
+            outcome, zone = await self._attempt(customer)
+            return outcome
 
         if self._spec.attempts == 1:
             outcome = await attempt()
@@ -83,9 +93,13 @@ class Client:
         if outcome == "ok":
             self.latencies.record_value(max(1, round(latency * 1e6)))
         offset_ms = round((due - self.schedule.start) * 1e3, 1)
-        self.rows.append([offset_ms, customer, outcome, round(latency * 1e3, 2), attempts])
+        row: Row = [offset_ms, customer, outcome, round(latency * 1e3, 2), attempts]
+        if zone:
+            row.append(self._zones.setdefault(zone, len(self._zones)))
+        self._rows.append(row)
 
-    async def _attempt(self, customer: int) -> str:
+    async def _attempt(self, customer: int) -> tuple[str, str]:
+        """The outcome, and the zone that served; "" when none did, or none is known."""
         try:
             # Not aiohttp's own timeout: it rounds those above five seconds to whole seconds.
             async with (
@@ -98,9 +112,11 @@ class Client:
                 ) as answer,
             ):
                 await answer.read()
-                return "ok" if answer.status < 400 else f"http_{answer.status}"
+                if answer.status >= 400:
+                    return f"http_{answer.status}", ""
+                return "ok", answer.headers.get(self._spec.zone_header, "")[:_ZONE_AT_MOST]
         except Exception as error:  # whatever a request dies of is what the customer got
-            return outcome_of(error)
+            return outcome_of(error), ""
 
 
 def is_transient(outcome: str) -> bool:
@@ -119,8 +135,9 @@ async def _offer(spec: TrafficSpec, stop: asyncio.Event, write: Write) -> None:
         start = round(client.schedule.start + unix, 6)
 
         def flush() -> None:
-            if rows := client.take():
-                write({"start": start, "requests": rows})
+            rows, zones = client.take()
+            if rows:
+                write({"start": start, "zones": zones, "requests": rows})
 
         async with flushing(flush):
             await client.schedule.offer(stop)

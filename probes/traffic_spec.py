@@ -1,6 +1,7 @@
 """What traffic to offer: the checked values that the probe hands to its worker process."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Self
@@ -12,6 +13,8 @@ from chaosgrade.policies.retry import RetryPolicy
 
 # RFC 9110, section 9.2.2: only these may be repeated without knowing what the first one did.
 _IDEMPOTENT = ("GET", "HEAD", "OPTIONS", "PUT", "DELETE")
+# RFC 9110, section 5.6.2: what the name of a header may consist of.
+_HEADER = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,7 @@ class TrafficSpec:
         retry_base_s, retry_cap_s: full jitter's base and cap, in seconds.
         seed: of the customers' order and the jitter.
         name_server: "address:port" of the DNS server to ask; "" asks as the system does.
+        zone_header: header of an answer that names the Availability Zone it comes from.
         wall, monotonic: the run's clock anchor, see `chaosgrade.clock.Clock`.
         deadline_s: no request is due later than this after the start, whoever is still listening.
 
@@ -48,6 +52,7 @@ class TrafficSpec:
     retry_cap_s: float = 1.0
     seed: int = 0
     name_server: str = ""
+    zone_header: str = "X-Zone"
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url) if isinstance(self.url, str) else None
@@ -63,6 +68,8 @@ class TrafficSpec:
             value = getattr(self, name)
             if not isinstance(value, int):
                 raise UsageError(f"{name} must be a whole number, got {value!r}")
+        if not isinstance(self.zone_header, str) or not _HEADER.fullmatch(self.zone_header):
+            raise UsageError(f"zone_header must be the name of a header, got {self.zone_header!r}")
         if self.attempts > 1 and self.method not in _IDEMPOTENT:
             raise UsageError(
                 f"attempts must be 1 for {self.method}: a repeated one may act twice,"

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from chaosgrade.changes.spot import SpotInterruption
 from chaosgrade.evidence import Record
 
 START = 1_790_000_000.0
@@ -10,6 +11,7 @@ FAULT = START + 3.0
 SCALE = 20.0
 WINDOW = 15.0  # measured seconds
 RATE = 200
+SPOT_INTERRUPTION = SpotInterruption.kind
 CUSTOMERS = 20
 
 type Outcome = Callable[[float], str]
@@ -25,8 +27,18 @@ def records(
     attempts: int = 1,
     kind: str = "stage",
     ends_at: float = WINDOW,
+    zone: Callable[[float, int], str] | None = None,
+    notices: tuple[tuple[float, tuple[str, ...]], ...] = (),
+    struck: tuple[str, ...] = (),
 ) -> list[Record]:
-    """Evidence of a trial: 3 s of baseline, then the window, `RATE` requests a second."""
+    """Evidence of a trial: 3 s of baseline, then the window, `RATE` requests a second.
+
+    Args:
+        zone: who served a request, by its intended time and its number; None as evidence was
+            before it told zones.
+        notices: marked Spot Instances by time; the targets are i-0 to i-5, and fail from the last.
+        struck: Spot Instances that a change of the trial interrupts.
+    """
     scale = SCALE if kind == "stage" else 1.0
     found: list[tuple[float, str, dict[str, Any]]] = [
         (
@@ -38,16 +50,31 @@ def records(
     if fault:
         found.append((FAULT, "fault.start", {}))
     found.append((FAULT + ends_at, "observation.end", {}))
-    rows = []
+    rows: list[list[Any]] = []
+    zones: list[str] = []
+    named = {} if zone is None else {"zones": zones}
     for index in range(round((3.0 + traffic_until) * RATE)):
         offset = index / RATE
         word = outcome(offset - 3.0)
         rows.append([offset * 1e3, index % CUSTOMERS, word, 2.0, 1 if word == "ok" else attempts])
+        if zone is not None and word == "ok" and (name := zone(offset - 3.0, index)):
+            if name not in zones:
+                zones.append(name)
+            rows[-1].append(zones.index(name))
     for index in range(0, len(rows), 20):
         batch = rows[index : index + 20]
         found.append(
-            (START + batch[-1][0] / 1e3 + 0.1, "traffic", {"start": START, "requests": batch})
+            (
+                START + batch[-1][0] / 1e3 + 0.1,
+                "traffic",
+                {"start": START, "requests": batch, **named},
+            )
         )
+    for at, marked in notices:
+        found.append((FAULT + at, "spot_notices", {"marked": list(marked)}))
+    for instance in struck:
+        change = {"type": SPOT_INTERRUPTION, "resource": instance, "reversible": False}
+        found.append((FAULT, "change.applied", change))
     for at, count in health:
         targets = {
             f"i-{n}": {"state": "healthy" if n < count else "unhealthy", "reason": None}

@@ -83,6 +83,30 @@ def test_a_picture_of_every_trial_marks_the_fault(folder: Path) -> None:
         assert any(word and "projected" in word for word in words)
 
 
+def test_a_picture_shows_who_served_when_answers_tell(tmp_path: Path) -> None:
+    """A layer for each zone with its share before and after, in the list too; names are text."""
+
+    def zone(at: float, index: int) -> str:
+        return "us-east-1b" if at >= 0 or index % 2 else "<b>a"
+
+    trials = [judge(trial(down(1, 3), zone=zone)), TRIALS[2]]
+    write_reports(tmp_path, grade(trials, load_grading(), now=lambda: START), trials)
+    page = (tmp_path / "report.html").read_text()
+    told, silent = map(ET.fromstring, re.findall(r"<svg.*?</svg>", page, re.DOTALL))
+
+    def layers(picture: ET.Element) -> set[str]:
+        return {p.attrib["class"] for p in picture.iter("polygon")} & {"zone zone0", "zone zone1"}
+
+    assert layers(told) == {"zone zone0", "zone zone1"}
+    assert layers(silent) == set()
+    words = " ".join("".join(node.itertext()) for node in told.iter("text"))
+    assert "<b>a 50% → 0%" in words
+    assert "us-east-1b 50% → 100%" in words
+    assert "<b>a" not in page
+    assert page.count("Served by zone, before the fault") == 1
+    assert "20 of 20 customers had a request fail; worst off: customer" in page
+
+
 def test_junit_has_a_case_for_each_objective(folder: Path) -> None:
     """Failed ones fail, inconclusive ones are errors: neither reads as passed."""
     suites = {s.attrib["name"]: s for s in ET.parse(folder / "junit.xml").getroot()}

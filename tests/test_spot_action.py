@@ -26,7 +26,9 @@ from chaosgrade.changes.spot import (
     RunningInterruption,
 )
 from chaosgrade.clock import Clock
+from chaosgrade.evidence import EvidenceLog, read
 from chaosgrade.policies.safety import Limit, Profile, load_safety
+from chaosgrade.probes import spot_notices
 from tests.stage.conftest import Stage, eventually, running_stage
 
 pytestmark = pytest.mark.stage
@@ -117,6 +119,24 @@ def test_an_interruption_is_proven_by_its_notice_and_leaves_nothing(
     assert experiments(stage) == ["stopped"]
     assert engine.undo() == []
     eventually(lambda: not hit & spots(stage) and whole(stage))
+
+
+def test_notices_are_recorded_while_they_last(
+    stage: Stage, journal: Journal, tmp_path: Path
+) -> None:
+    """From when an instance is marked for termination until it has ended; no other is listed."""
+    eventually(lambda: whole(stage))
+    path = tmp_path / "evidence.jsonl"
+    engine = begin(stage, journal)
+    with EvidenceLog(path, Clock()) as evidence, session.activity(None) as current:
+        observer = spot_notices.observe(replace(current, evidence=evidence))
+        observer.start()
+        told = interrupt_spot_instances(group="web", count=1)
+        eventually(lambda: len(read(path)) == 3)
+        observer.stop()
+    assert [record["marked"] for record in read(path)] == [[], [told[-1]["resource"]], []]
+    assert spot_notices.spot_notices() == []
+    engine.undo()
 
 
 def test_a_dead_run_is_recovered_from_its_journal(stage: Stage, journal: Journal) -> None:

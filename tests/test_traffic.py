@@ -1,13 +1,17 @@
 """The traffic probe against a real server whose outages are known."""
 
+import itertools
 import json
 import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -140,6 +144,45 @@ def test_retries_are_counted_and_hide_single_failures(serve: Servers, session: S
     assert sum(row[2] == "ok" for row in seen) / len(seen) > 0.95
 
 
+class _Zones(BaseHTTPRequestHandler):
+    """Serves from two zones in turn; every fifth answer names none, every seventh fails."""
+
+    protocol_version = "HTTP/1.1"
+    numbers = itertools.count()
+
+    def do_GET(self) -> None:
+        number = next(self.numbers)
+        self.send_response(503 if number % 7 == 0 else 200)
+        if number % 5:
+            self.send_header("X-Zone", f"zone-{number % 2}")
+        self.send_header("X-Rack", "r" * 500)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        return
+
+
+def test_the_zone_that_served_is_recorded(session: Session) -> None:
+    """By an index into the record's own zones; none where a request failed or none is named."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Zones) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/"
+        try:
+            run_until(session, traffic.observe(session, url=url), time.monotonic() + 1.0)
+            first = recorded(session)
+            # Any header; what is no name of a zone is kept short.
+            other = traffic.observe(session, url=url, zone_header="x-rack")
+            run_until(session, other, time.monotonic())
+        finally:
+            server.shutdown()
+    by_zone = Counter((request.ok, request.zone) for request in read_history(first).requests)
+    assert set(by_zone) == {(False, ""), (True, ""), (True, "zone-0"), (True, "zone-1")}
+    assert all(len(row) == 5 for row in rows(session) if row[2] != "ok")
+    last = [record for record in recorded(session)[len(first) :] if record["zones"]]
+    assert {tuple(record["zones"]) for record in last} == {("r" * 64,)}
+
+
 def test_every_customer_has_an_equal_share(serve: Servers, session: Session) -> None:
     """Customers take turns in shuffled rounds."""
     url, zero = serve()
@@ -220,6 +263,10 @@ def test_probes_give_a_share_and_a_latency(serve: Servers, session: Session) -> 
         ({"url": "http://a/", "customers": 1.5}, "customers must be a whole number, got 1.5"),
         ({"url": "http://a/", "method": "POST", "attempts": 2}, "attempts must be 1 for POST"),
         ({"url": "http://a/", "timeout_s": "1"}, "timeout_s must be a number, got '1'"),
+        (
+            {"url": "http://a/", "zone_header": "X-Zone: a"},
+            "zone_header must be the name of a header, got 'X-Zone: a'",
+        ),
     ],
 )
 def test_values_that_make_no_sense_are_named(

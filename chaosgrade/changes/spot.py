@@ -15,6 +15,7 @@ from chaosgrade.changes.instance import described
 from chaosgrade.changes.model import Effect, Live, Reading, Resource
 from chaosgrade.changes.network_acl import PREFIX
 from chaosgrade.evidence import Json
+from chaosgrade.history import SPOT_INTERRUPTION
 
 NAME_TAG = PREFIX + "fis"
 """Which experiment template it is: the tag finds it again whatever id FIS has given it."""
@@ -191,7 +192,7 @@ class SpotInterruption:
     instance_id: str
     zone: str
 
-    kind: ClassVar[str] = "ec2:spot-interruption"
+    kind: ClassVar[str] = SPOT_INTERRUPTION
     reads: ClassVar[tuple[str, ...]] = (
         "ec2:DescribeInstances",
         "ec2:DescribeSpotInstanceRequests",

@@ -127,7 +127,7 @@ class Live:
     def _take_traffic(self, record: Record) -> None:
         now = self._now
         start: float = record["start"]
-        for offset_ms, _customer, outcome, latency_ms, _attempts in record["requests"]:
+        for offset_ms, _customer, outcome, latency_ms, *_ in record["requests"]:
             at, fine = start + offset_ms / 1000, outcome == "ok"
             now.recent.append((at, fine, latency_ms))
             counts = now.spark.setdefault(int(at / _SPARK_BIN_S), [0, 0])

@@ -7,7 +7,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from chaosgrade.policies.objectives import format_value
 from chaosgrade.report import picture
-from chaosgrade.report.wording import environment_label, grade_lines
+from chaosgrade.report.wording import customers_line, environment_label, grade_lines, zone_line
 from chaosgrade.score import Score
 from chaosgrade.verdict import TrialVerdict
 
@@ -30,6 +30,8 @@ def render(score: Score, trials: Sequence[TrialVerdict]) -> str:
         began=_when(min((t.started for t in trials), default=0.0)),
         pictures={id(trial): picture.draw(trial) for trial in trials},
         key=id,
+        customers=customers_line,
+        zones=lambda breakdown: ", ".join(map(zone_line, breakdown.zones)),
         place=lambda environment: environment_label(environment) if environment else "nowhere",
         share=lambda value: format_value(value, "share"),
         when=_when,

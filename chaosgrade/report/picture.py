@@ -1,17 +1,20 @@
-"""A trial over time as an SVG: success, writes, latency and targets, on one time axis."""
+"""A trial over time as an SVG: success, zones, writes, latency and targets, on one time axis."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from markupsafe import Markup, escape
 
 from chaosgrade.policies.objectives import format_value
+from chaosgrade.report.wording import zone_line, zone_name
 from chaosgrade.timeline import Bin, Timeline
 from chaosgrade.verdict import TrialVerdict
 
 _WIDTH, _LEFT, _RIGHT = 960, 64, 16
 _TOP, _PANEL, _GAP = 56, 84, 30
 _ROWS, _ROW, _CHARACTER = 3, 12, 6.2
+_NUMBERED_ZONES = 4  # shares of more do not fit into one line
 _STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
 
 
@@ -49,15 +52,17 @@ def draw(trial: TrialVerdict) -> Markup:
     if not line.bins:
         return Markup("")
     axis = _Axis(line.bins[0].start_s, line.bins[-1].start_s + line.bin_s)
-    panels = _panels(line)
-    height = _TOP + len(panels) * (_PANEL + _GAP) + 16
+    rows = [partial(_panel, panel, line, axis) for panel in _panels(line)]
+    if trial.breakdown.zones:
+        rows.insert(1, partial(_zones, trial, axis))
+    bottom = _TOP + len(rows) * (_PANEL + _GAP) - _GAP
+    height = bottom + _GAP + 16
     parts = [
         f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" class="timeline" '
         f'aria-label="{escape(_summary(trial))}">'
     ]
-    for number, panel in enumerate(panels):
-        parts += _panel(panel, line, axis, _TOP + number * (_PANEL + _GAP))
-    bottom = _TOP + len(panels) * (_PANEL + _GAP) - _GAP
+    for number, row in enumerate(rows):
+        parts += row(_TOP + number * (_PANEL + _GAP))
     parts += _marks(trial, line, axis, bottom)
     parts += _time_axis(line, axis, bottom)
     parts.append("</svg>")
@@ -121,23 +126,71 @@ def _panels(line: Timeline) -> list[_Panel]:
 
 
 def _panel(panel: _Panel, line: Timeline, axis: _Axis, top: float) -> Iterable[str]:
-    yield f'<text x="{_LEFT}" y="{top - 7:.1f}" class="name">{escape(panel.name)}</text>'
-    for value, label in panel.ticks:
-        y = panel.y(value, top)
-        yield f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>'
-        yield f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" class="tick end">{escape(label)}</text>'
+    yield from _frame(panel, top)
     for run in _runs(panel, line):
-        steps = []
-        for bin_, value in run:
-            y = panel.y(value, top)
-            steps.append(f"{axis.x(bin_.start_s):.1f},{y:.1f}")
-            steps.append(f"{axis.x(bin_.start_s + line.bin_s):.1f},{y:.1f}")
+        steps = _steps(run, [value for _, value in run], panel, line, axis, top)
         base = f"{top + _PANEL:.1f}"
         first, last = steps[0].split(",")[0], steps[-1].split(",")[0]
         points = " ".join(steps)
         area = f"{first},{base} {points} {last},{base}"
         yield f'<polygon points="{area}" class="{panel.style}"/>'
         yield f'<polyline points="{points}" class="{panel.style}"/>'
+
+
+def _frame(panel: _Panel, top: float) -> Iterable[str]:
+    yield f'<text x="{_LEFT}" y="{top - 7:.1f}" class="name">{escape(panel.name)}</text>'
+    for value, label in panel.ticks:
+        y = panel.y(value, top)
+        yield f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>'
+        yield f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" class="tick end">{escape(label)}</text>'
+
+
+def _zones(trial: TrialVerdict, axis: _Axis, top: float) -> Iterable[str]:
+    """Who served, one zone upon the other: what is missing at the top was not served."""
+    line, zones = trial.timeline, trial.breakdown.zones
+    named = [served.zone for served in zones if served.zone]
+    styles = ["unknown" if not s.zone else f"zone{n}" for n, s in enumerate(zones)]
+    whole = _panels(line)[0]
+    panel = replace(
+        whole, name="requests served, by zone", low=0.0, ticks=[(0.0, "0%"), (1.0, "100%")]
+    )
+    yield from _frame(panel, top)
+    say = zone_line if len(zones) <= _NUMBERED_ZONES else zone_name
+    legend = "   ".join(
+        f'<tspan class="zone {style}">■</tspan> {escape(say(served))}'
+        for served, style in zip(zones, styles, strict=True)
+    )
+    yield f'<text x="{_WIDTH - _RIGHT}" y="{top - 7:.1f}" class="end">{legend}</text>'
+
+    def served_up_to(number: int, bin_: Bin) -> float:
+        if not zones[number].zone:
+            return bin_.succeeded / bin_.offered
+        return sum(bin_.by_zone.get(zone, 0) for zone in named[: number + 1]) / bin_.offered
+
+    for run in _runs(panel, line):
+        lower = [0.0] * len(run)
+        for number, style in enumerate(styles):
+            upper = [served_up_to(number, bin_) for bin_, _ in run]
+            there = _steps(run, upper, panel, line, axis, top)
+            back = _steps(run, lower, panel, line, axis, top)[::-1]
+            yield f'<polygon points="{" ".join([*there, *back])}" class="zone {style}"/>'
+            lower = upper
+
+
+def _steps(
+    run: Sequence[tuple[Bin, float]],
+    values: Sequence[float],
+    panel: _Panel,
+    line: Timeline,
+    axis: _Axis,
+    top: float,
+) -> list[str]:
+    """The points of a curve that keeps each bin's value for as long as the bin."""
+    return [
+        f"{axis.x(at_s):.1f},{panel.y(value, top):.1f}"
+        for (bin_, _), value in zip(run, values, strict=True)
+        for at_s in (bin_.start_s, bin_.start_s + line.bin_s)
+    ]
 
 
 def _runs(panel: _Panel, line: Timeline) -> Iterable[list[tuple[Bin, float]]]:

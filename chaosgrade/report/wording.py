@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from chaosgrade.breakdown import Breakdown, ZoneServed
 from chaosgrade.policies.objectives import format_value
 from chaosgrade.score import Score
 
@@ -17,6 +18,31 @@ def environment_label(environment: Mapping[str, Any]) -> str:
         f"durations projected ×{environment['time_scale']:g}",
     ]
     return ", ".join(parts)
+
+
+def zone_line(served: ZoneServed) -> str:
+    """A zone's part of what was served, such as "us-east-1a 33% → 2%"."""
+    before, after = format_value(served.before, "share"), format_value(served.after, "share")
+    return f"{zone_name(served)} {before} → {after}"
+
+
+def zone_name(served: ZoneServed) -> str:
+    """What a zone is called."""
+    return served.zone or "other or unknown"
+
+
+def customers_line(breakdown: Breakdown) -> str:
+    """How many customers had requests fail, and who the most; "" when none was seen."""
+    if not breakdown.customers:
+        return ""
+    line = f"{breakdown.affected} of {breakdown.customers} customers had a request fail"
+    if not breakdown.worst:
+        return line
+    worst = ", ".join(
+        f"customer {one.customer} with {one.failed} of {one.offered} requests"
+        for one in breakdown.worst
+    )
+    return f"{line}; worst off: {worst}"
 
 
 def _trials(score: Score) -> str:
