@@ -30,7 +30,7 @@ def call(service: str, *, target: str = "", body: bytes = b"", path: str = "/") 
         (call("ec2", body=b"Action=RequestSpotFleet&Version=2016-11-15"), "RequestSpotFleet", True),
         (call("ec2", body=b"Action=RunInstances&Version=2016-11-15"), "RunInstances", False),
         (call("ssm", target="AmazonSSM.SendCommand"), "SendCommand", False),
-        (call("elasticache", body=b"Action=X&Version=2015-02-02"), "X", True),
+        (call("redshift", body=b"Action=X&Version=2012-12-01"), "X", True),
         (call("fis", path="/experiments"), "StartExperiment", False),
         (call("fis", path="/experimentTemplates/EXT1"), "", False),
         (call("monitoring", path="/service/G/operation/PutMetricData"), "PutMetricData", False),
