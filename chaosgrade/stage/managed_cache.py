@@ -177,7 +177,7 @@ class ManagedCache:
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _FOLLOWING_TIMEOUT_S
-        while self._together(server) and not (await server.replication()).follows:
+        while self._together(server) and not await self._follows(server):
             if loop.time() > deadline:
                 raise TimeoutError(f"{server.node} does not follow {self._primary.node}")
             await asyncio.sleep(_POLL_S)
@@ -190,6 +190,9 @@ class ManagedCache:
     def _isolated(self, server: Server) -> bool:
         """Whether nobody reaches its subnet, monitoring included."""
         return self._network.links.isolates(server.host, server.port)
+
+    async def _follows(self, server: Server) -> bool:
+        return server.host in (await self._primary.replication()).followers
 
     def _together(self, replica: Server) -> bool:
         primary = self._primary

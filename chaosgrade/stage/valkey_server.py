@@ -8,6 +8,7 @@ given, so that what is cut between subnets is cut for it.
 import asyncio
 import importlib.util
 import platform
+import re
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,17 +41,21 @@ _SETTINGS = {
 }
 
 
+_ONLINE = re.compile(r"^slave\d+:ip=([\d.]+),port=\d+,state=online,", re.MULTILINE)
+"""Before, the primary keeps what is written for itself until the replica has loaded the rest."""
+
+
 @dataclass(frozen=True, slots=True)
 class Replication:
     """What a server says of it.
 
     Args:
-        follows: whether it is a replica that has what its primary sent.
-        offset: how much it has of what the primary has written.
+        offset: how much has been written, as far as it knows.
+        followers: addresses of the replicas that it sends all of that to.
     """
 
-    follows: bool
     offset: int
+    followers: frozenset[str]
 
 
 def program() -> str:
@@ -165,14 +170,11 @@ class Server:
         Raises:
             OSError, TimeoutError: it does not answer.
         """
-        told = dict(
-            line.split(":", 1)
-            for line in (await self._order("INFO", "replication")).splitlines()
-            if ":" in line
-        )
+        said = await self._order("INFO", "replication")
+        told = dict(line.split(":", 1) for line in said.splitlines() if ":" in line)
         return Replication(
-            follows=told.get("master_link_status") == "up",
             offset=int(told.get("slave_repl_offset", told["master_repl_offset"])),
+            followers=frozenset(_ONLINE.findall(said)),
         )
 
     async def kill(self) -> None:

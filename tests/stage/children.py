@@ -16,6 +16,7 @@ from typing import Any
 
 HOSTS, BALANCER = "chaosgrade.stage.hosts", "chaosgrade.stage.balancer"
 DATABASES, DNS = "chaosgrade.stage.databases", "chaosgrade.stage.dns"
+CACHES = "chaosgrade.stage.caches"
 PATIENCE_S = 15.0
 _numbers = itertools.count(1)
 
@@ -61,10 +62,11 @@ class Child:
                     return found
             assert self._read(deadline - time.monotonic()), (event, fields, self.events)
 
-    def wait_until_seen(self, event: str) -> None:
-        """Such an event has come, now or before."""
+    def wait_until_seen(self, event: str, **fields: object) -> None:
+        """Such an event, with these fields, has come, now or before."""
         deadline = time.monotonic() + PATIENCE_S
-        while all(seen["event"] != event for seen in self.events):
+        wanted = {"event": event, **fields}.items()
+        while not any(wanted <= seen.items() for seen in self.events):
             assert self._read(deadline - time.monotonic()), (event, self.events)
 
     def ask(self, **order: object) -> dict[str, Any]:

@@ -14,6 +14,7 @@ async def exchange(*chunks: bytes) -> bytes:
     async def echo(request: Request) -> bytes:
         await asyncio.sleep(0)
         said = request.query.get("say", "") + request.headers.get("x-say", "")
+        said += request.name if request.name != "echo" else ""
         return response(HTTPStatus.OK, said.encode() + request.body)
 
     async def broken(request: Request) -> bytes:
@@ -24,6 +25,7 @@ async def exchange(*chunks: bytes) -> bytes:
         ("GET", "/echo"): echo,
         ("POST", "/echo"): echo,
         ("GET", "/broken"): broken,
+        ("GET", "/echo/*"): echo,
     }
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda *_: None)  # of the handler that is broken
@@ -61,10 +63,22 @@ async def test_requests_are_answered_in_their_order() -> None:
     assert bodies(said) == [b"one----", b"fixed", b"twothree", b"fixed", b"fixed"]
 
 
+async def test_a_route_may_be_for_whatever_has_a_name() -> None:
+    """One name, decoded, and no more than one; the query is no part of it."""
+    said = await exchange(
+        b"GET /echo/a%2Fb%20c?say=d HTTP/1.1\r\n\r\n",
+        b"GET /echo/ HTTP/1.1\r\n\r\n",
+        b"GET /echo/a/b HTTP/1.1\r\n\r\n",
+        b"GET /fixed/a HTTP/1.1\r\n\r\n",
+    )
+    assert bodies(said) == [b"da/b c", b"", b"not found", b"not found", b"fixed"]
+
+
 @pytest.mark.parametrize(
     ("request_", "status"),
     [
         (b"GET /nothing HTTP/1.1\r\n\r\n", b"404"),
+        (b"DELETE /echo/a HTTP/1.1\r\n\r\n", b"405"),
         (b"POST /fixed HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}", b"405"),
     ],
 )

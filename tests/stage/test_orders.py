@@ -5,23 +5,18 @@ import json
 import socket
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
-from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 
 from chaosgrade.stage.workload.resolver import Resolver
 from tests.stage.conftest import Stage, eventually, running_stage
+from tests.stage.shop import PASSWORD, Answer, ask, shop, subnet_of, web
 
 pytestmark = pytest.mark.stage
 _SCALE = 60.0
 _FAILOVER_S = 60 / _SCALE
-_PASSWORD = "only-on-the-stage"
 
 
 @pytest.fixture(scope="module")
@@ -32,41 +27,6 @@ def stage() -> Iterator[Stage]:
             AutoScalingGroupName="web", ScalingProcesses=["ReplaceUnhealthy"]
         )
         yield running
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a request led to; status 0 when no answer came in time."""
-
-    status: int
-    document: Any
-    headers: Any
-    after_s: float
-
-
-def ask(
-    url: str, body: object = None, *, raw: bytes | None = None, timeout_s: float = 8.0
-) -> Answer:
-    """GET, or POST when there is a body."""
-    data = raw if raw is not None else None if body is None else json.dumps(body).encode()
-    began = time.monotonic()
-    try:
-        with urllib.request.urlopen(urllib.request.Request(url, data), timeout=timeout_s) as got:
-            status, text, headers = got.status, got.read(), got.headers
-    except urllib.error.HTTPError as error:
-        status, text, headers = error.code, error.read(), error.headers
-    except TimeoutError:
-        return Answer(0, None, {}, time.monotonic() - began)
-    try:
-        document = json.loads(text)
-    except ValueError:
-        document = text.decode()
-    return Answer(status, document, headers, time.monotonic() - began)
-
-
-def shop(stage: Stage) -> str:
-    """Where customers find it."""
-    return str(stage.document["balancers"]["web"])
 
 
 def place(url: str, id_: str, timeout_s: float = 8.0) -> Answer:
@@ -89,37 +49,6 @@ def listed(url: str, prefix: str) -> list[str]:
 
 def primary(stage: Stage) -> str:
     return Resolver(stage.document["dns"]).resolve(stage.document["databases"]["shop"])
-
-
-def web(stage: Stage, **settings: object) -> str:
-    """The URL of a web server of its own, with these settings in its user data."""
-    names = {
-        "DATABASE_HOST": stage.document["databases"]["shop"], "DATABASE_PORT": 5432,
-        "DATABASE_NAME": "shop", "DATABASE_USER": "shop", "DATABASE_PASSWORD": _PASSWORD,
-        **settings,
-    }  # fmt: skip
-    lines = [f"export {name}='{value}'" for name, value in names.items()]
-    (started,) = stage.client("ec2").run_instances(
-        ImageId="ami-1", MinCount=1, MaxCount=1, UserData="\n".join(["#!/bin/sh", *lines])
-    )["Instances"]
-    url = f"http://{started['PrivateIpAddress']}:8080"
-
-    def up() -> bool:
-        try:
-            return ask(f"{url}/health", timeout_s=1).status == 200
-        except OSError:
-            return False
-
-    eventually(up)
-    return url
-
-
-def subnet_of(stage: Stage, url: str) -> str:
-    """Where a web server of its own is."""
-    (reservation,) = stage.client("ec2").describe_instances(
-        Filters=[{"Name": "private-ip-address", "Values": [str(urlsplit(url).hostname)]}]
-    )["Reservations"]
-    return str(reservation["Instances"][0]["SubnetId"])
 
 
 class LosesReply:
@@ -168,7 +97,7 @@ def test_an_order_is_committed_once_and_listed(stage: Stage) -> None:
     place(shop(stage), "other-1")
     assert listed(shop(stage), "list-") == ids
     with psycopg.connect(
-        host=primary(stage), user="shop", password=_PASSWORD, dbname="shop"
+        host=primary(stage), user="shop", password=PASSWORD, dbname="shop"
     ) as connection:
         rows = connection.execute("SELECT id, number FROM orders WHERE id LIKE 'list-%'").fetchall()
     assert dict(rows) == {answer.document["id"]: answer.document["number"] for answer in first}
@@ -202,7 +131,7 @@ def test_a_bad_question_is_refused(stage: Stage, query: str) -> None:
 def test_a_lost_reply_is_found_out_or_leads_to_a_second_order(stage: Stage) -> None:
     """A commit in doubt is tried again under the order's id; blindly, it is there twice."""
     with psycopg.connect(
-        host=primary(stage), user="shop", password=_PASSWORD, dbname="shop", autocommit=True
+        host=primary(stage), user="shop", password=PASSWORD, dbname="shop", autocommit=True
     ) as connection:
         connection.execute("CREATE DATABASE blind")
     between = LosesReply(stage)
@@ -222,7 +151,7 @@ def test_a_lost_reply_is_found_out_or_leads_to_a_second_order(stage: Stage) -> N
 def receipts(stage: Stage) -> set[str]:
     """Ids of the orders that have one."""
     with psycopg.connect(
-        host=primary(stage), user="shop", password=_PASSWORD, dbname="shop"
+        host=primary(stage), user="shop", password=PASSWORD, dbname="shop"
     ) as connection:
         try:
             found = connection.execute("SELECT id FROM orders JOIN receipts USING (number)")

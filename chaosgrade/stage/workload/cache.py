@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from valkey.asyncio import BlockingConnectionPool, Valkey
-from valkey.exceptions import ValkeyError
+from valkey.exceptions import ConnectionError, ValkeyError
 
 _CONNECTIONS = 8
 _PATIENCE_S = 0.25
@@ -90,6 +90,8 @@ class Cache:
                     port=self._port,
                     socket_timeout=_PATIENCE_S,
                     socket_connect_timeout=_PATIENCE_S,
+                    # Once: the server may have closed a connection long ago.
+                    retry_on_error=[ConnectionError],
                 )
             )
         return self._client

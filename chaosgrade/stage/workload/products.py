@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import Protocol
 
 from chaosgrade.stage.workload.cache import CacheAway
-from chaosgrade.stage.workload.database import BrokenOff, Database, Unavailable
+from chaosgrade.stage.workload.database import BrokenOff, Row, Unavailable
 
 HIT, MISS, STALE, AWAY = "hit", "miss", "stale", "away"
 
@@ -56,6 +56,12 @@ class Found:
     cache: str
 
 
+class Rows(Protocol):
+    """Where questions are answered, see `Database.read`."""
+
+    async def read(self, question: str, *values: object) -> list[Row]: ...
+
+
 class Values(Protocol):
     """Where values are kept by key, see `Cache`."""
 
@@ -77,7 +83,7 @@ class Products:
 
     def __init__(
         self,
-        database: Database,
+        database: Rows,
         cache: Values | None,
         *,
         coalesce: bool = True,
