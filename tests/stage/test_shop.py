@@ -27,8 +27,8 @@ _CACHE_PORT = 6379
 
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
-    """A cache fails over in half a second."""
-    with running_stage("--time-scale", "60") as running:
+    """A cache fails over in half a second; loopback, so that the tests reach what is inside."""
+    with running_stage("--time-scale", "60", "--fabric", "loopback") as running:
         yield running
 
 
