@@ -77,7 +77,7 @@ def _least(history: History, found: Sequence[_Left]) -> Figure:
     late = sum(not one.left_s for one in found)
     reason = f"{least.instance} was the last of {len(found)} to leave service"
     if late:
-        reason = f"{late} of {len(found)} were in service until the end of their notice"
+        reason = f"in service until the end of the notice: {late} of {len(found)}"
     # Notice and health are each up to one look older than their records.
     low, high = max(0.0, least.left_s - look_s), min(notice_s, least.left_s + look_s)
     return Figure(least.left_s, low, high, reason=reason, evidence=(*fault, *least.evidence))

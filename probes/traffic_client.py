@@ -32,9 +32,8 @@ from chaosgrade.probes.open_loop import (
 )
 from chaosgrade.probes.traffic_spec import TrafficSpec
 
-_ZONE_AT_MOST = (
-    64  # characters; what is longer is no name of a zone, and must not fill the evidence
-)
+# Characters: what is longer is no name of a zone, and must not fill the evidence.
+_ZONE_AT_MOST = 64
 
 type Row = list[float | int | str]
 

@@ -47,7 +47,7 @@ def test_an_instance_in_service_to_the_end_leaves_nothing(left_at: float) -> Non
     figure = notice_left(notices=NOTICE, health=((-3, 6), (left_at, 5)))
     assert figure.value == 0
     assert figure.low == 0
-    assert figure.reason == "1 of 1 were in service until the end of their notice"
+    assert figure.reason == "in service until the end of the notice: 1 of 1"
 
 
 def test_an_instance_that_comes_back_into_service_counts_from_its_last_leave() -> None:
