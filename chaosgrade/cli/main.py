@@ -24,6 +24,8 @@ app = typer.Typer(
 )
 stage_app = typer.Typer(help="The embedded AWS, for other tools.", rich_markup_mode=None)
 app.add_typer(stage_app, name="stage")
+lab_app = typer.Typer(help="Simulators of client policies.", rich_markup_mode=None)
+app.add_typer(lab_app, name="lab")
 
 # Typer keeps click's classes under a private name; what it makes public derives from them.
 _ClickException: Any = next(k for k in typer.BadParameter.__mro__ if k.__name__ == "ClickException")
@@ -300,6 +302,56 @@ def stage_up(
     options = ["--port", str(port), *(["--json"] if as_json else [])]
     command = stage_command(template, tuple(parameter or ()), time_scale, *options)
     os.execv(command[0], command)  # noqa: S606 - a fixed argument list; no shell is wanted
+
+
+@lab_app.command("shuffle-sharding")
+def lab_shuffle_sharding(
+    workers: Annotated[int, typer.Option("--workers", help="Workers there are.")] = 100,
+    shard: Annotated[int, typer.Option("--shard", help="Workers of each customer.")] = 5,
+    customers: Annotated[int, typer.Option("--customers", help="Customers there are.")] = 1000,
+    failures: Annotated[int, typer.Option("--failures", help="Workers that fail.")] = 5,
+    tries: Annotated[
+        int | None,
+        typer.Option("--tries", help="Tries of a request; else 3, or the shard if less."),
+    ] = None,
+    poison: Annotated[
+        int, typer.Option("--poison", help="Customers who take all their workers down.")
+    ] = 1,
+    zones: Annotated[
+        int, typer.Option("--zones", help="Zones; with several, one is lost as well.")
+    ] = 1,
+    sharding: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sharding",
+            help="none, plain, shuffle, lattice (as many of each zone) or stateful:overlap=M; "
+            "repeatable, the first three when not given.",
+        ),
+    ] = None,
+    trials: Annotated[int, typer.Option("--trials", help="Assignments that are drawn.")] = 100,
+    seed: Annotated[int, typer.Option("--seed", help="Of everything that is drawn.")] = 0,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="A .png, .svg or .pdf picture.")
+    ] = None,
+    as_json: _Json = False,
+) -> None:
+    """Show how far failures and poisonous customers reach under shuffle sharding."""
+    from chaosgrade.cli import lab_sharding
+
+    lab_sharding.show(
+        workers=workers,
+        shard=shard,
+        customers=customers,
+        failures=failures,
+        tries=min(3, shard) if tries is None else tries,
+        poison=poison,
+        zones=zones,
+        shardings=sharding,
+        trials=trials,
+        seed=seed,
+        plot=plot,
+        as_json=as_json,
+    )
 
 
 def _use(safety: Path | None) -> None:

@@ -1,0 +1,1 @@
+"""Simulators of client policies: what one does, before it is shipped."""
