@@ -38,6 +38,7 @@ bench: $(STAMP) ## every benchmark: prints figures beside their peers
 	$(PYTHON) benchmarks/targets.py
 	$(PYTHON) benchmarks/zone_fault.py
 	$(PYTHON) benchmarks/failover.py
+	$(PYTHON) benchmarks/shuffle_sharding.py
 
 picture: $(STAMP) ## the terminal picture of the README, from a real run
 	$(PYTHON) scripts/terminal_picture.py

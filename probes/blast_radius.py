@@ -75,7 +75,7 @@ def blast_radius(
         tries: how often a request is tried within the shard, by whoever tries it.
         distinct: whether each try goes to another worker of the shard; else any may be repeated.
         customers, rate, timeout_s: as of the traffic observer.
-        before_s: seconds of traffic before the poison.
+        before_s: seconds of traffic before the poison; 0 for none.
         settle_s: seconds to wait from its beginning.
         duration_s: seconds of traffic then.
 
@@ -119,13 +119,14 @@ def blast_radius(
                 name_server=name_server,
             )
 
-        first, second = (spec(url, rate, customers, time_s) for time_s in (before_s, duration_s))
+        earlier = spec(url, rate, customers, before_s) if before_s else None
+        later = spec(url, rate, customers, duration_s)
         # One customer has number 0.
         poison = spec(poison_url, poison_rate, 1, _FOR_EVER_S) if poison_url else None
-        before = _seen(traffic.offered(first))
+        before = _seen(traffic.offered(earlier)) if earlier else []
         with _sent(poison):
             stop.wait(settle_s)
-            seen = _seen(traffic.offered(second))
+            seen = _seen(traffic.offered(later))
         return reach(seen, before, names, expected)
 
 

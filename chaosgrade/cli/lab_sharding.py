@@ -13,7 +13,6 @@ from rich.text import Text
 
 from chaosgrade.lab.sharding import Event, Experiment, Figure, Reach, Result, simulate
 from chaosgrade.lab.shardings import Fleet
-from chaosgrade.report import terminal
 
 _COMPARED = ("none", "plain", "shuffle")
 
@@ -72,6 +71,8 @@ def show(
         del given["sweep"]
         print(json.dumps({**given, "results": [result.to_json() for result in results]}, indent=2))
         return
+    from chaosgrade.report import terminal  # late: it brings all reports with it
+
     console = terminal.console()
     for event in experiment.events[: 3 if zones > 1 else 2]:
         console.print(_reach_table(experiment, event, results))

@@ -98,7 +98,7 @@ def draw(experiment: Experiment, results: Sequence[Result], path: Path) -> None:
     _frame(middle, f"Requests failing, {_words(sharded)}", "workers that have failed")
     _curves(middle, _failures(experiment, sharded))
     _frame(right, "Pairs of customers", "workers that both have")
-    _overlaps(right, [r for r in results if r.sharding.name != "none"])
+    _overlaps(right, [r for r in results if r.sharding.name != "none"] or results)
     try:
         canvas.savefig(path)
     except OSError as error:
