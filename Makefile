@@ -40,6 +40,7 @@ bench: $(STAMP) ## every benchmark: prints figures beside their peers
 	$(PYTHON) benchmarks/failover.py
 	$(PYTHON) benchmarks/backoff.py
 	$(PYTHON) benchmarks/data_services.py
+	$(PYTHON) benchmarks/shuffle_sharding.py
 
 picture: $(STAMP) ## the terminal picture of the README, from a real run
 	$(PYTHON) scripts/terminal_picture.py

@@ -165,7 +165,8 @@ def _planned(changes: Sequence[Change], aws: Aws) -> Iterator[PlannedChange]:
 
 def only_reads(action: str) -> bool:
     """Whether an IAM action, such as "ec2:DescribeInstances", changes nothing, by its verb."""
-    return action.partition(":")[2].startswith(("BatchGet", "Describe", "Get", "List", "Lookup"))
+    verbs = ("BatchGet", "Describe", "Get", "List", "Lookup", "Scan")
+    return action.partition(":")[2].startswith(verbs)
 
 
 def _run(activity: Mapping[str, Any], configuration: Any, secrets: Any) -> None:

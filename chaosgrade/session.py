@@ -114,14 +114,21 @@ def aws_of(configuration: Mapping[str, Any] | None) -> Aws:
 
 @contextmanager
 def activity(configuration: Mapping[str, Any] | None = None) -> Iterator[Session]:
-    """The session of the activity in the `with` block.
+    """The session of the activity in the `with` block, and its errors as `reported` has them."""
+    with reported() as session:
+        yield session if session is not None else _own_session(configuration)
+
+
+@contextmanager
+def reported() -> Iterator[Session | None]:
+    """The session of the graded run that the activity in the `with` block is part of, if any.
 
     Our errors become Chaos Toolkit's. In a graded run a failed activity also becomes a `problem`
     in the evidence and ends the run: observing a fault that was not injected proves nothing.
     """
     session = _active
     try:
-        yield session if session is not None else _own_session(configuration)
+        yield session
     except ChaosgradeError as error:
         if session is not None:
             session.stop.check()  # what was interrupted has failed by that, and is no problem

@@ -93,7 +93,8 @@ def reads(specifications: Sequence[Mapping[str, Any]]) -> set[str]:
             declared: tuple[str, ...] = importlib.import_module(f"chaosgrade.probes.{name}").READS
         except (ImportError, AttributeError):
             raise UsageError(f"chaosgrade has no probes named {name!r}") from None
-        if specification.get("url") is None:  # whoever has the address need not ask AWS for it
+        # Whoever has the address, or the file, need not ask AWS for it.
+        if specification.get("url") is None and specification.get("file") is None:
             found.update(declared)
     return found
 

@@ -242,11 +242,21 @@ def _ask(
         attempts=attempts,
         name_server=name_server_of(session.aws) if balancer else "",
     )
+    return offered(spec)
+
+
+def offered(spec: TrafficSpec) -> list[list[Any]]:
+    """What came back of a whole schedule: [offset_ms, customer, outcome, latency_ms, attempts].
+
+    Raises:
+        UsageError: this machine cannot hold as many connections as the traffic may need.
+        TrafficFailed: the worker does not work.
+    """
     rows: list[list[Any]] = []
     deaths: list[str] = []
     worker = TrafficWorker(spec, lambda batch: rows.extend(batch["requests"]), deaths.append)
     worker.start()
-    worker.wait(duration_s + spec.patience_s + 5.0)
+    worker.wait(spec.deadline_s + spec.patience_s + 5.0)
     if deaths or worker.summary is None:
         raise TrafficFailed(deaths[0] if deaths else "the traffic worker did not end in time")
     return rows

@@ -369,6 +369,56 @@ def lab_backoff(
     show(question, as_json=as_json)
 
 
+@lab_app.command("shuffle-sharding")
+def lab_shuffle_sharding(
+    workers: Annotated[int, typer.Option("--workers", help="Workers there are.")] = 100,
+    shard: Annotated[int, typer.Option("--shard", help="Workers of each customer.")] = 5,
+    customers: Annotated[int, typer.Option("--customers", help="Customers there are.")] = 1000,
+    failures: Annotated[int, typer.Option("--failures", help="Workers that fail.")] = 5,
+    tries: Annotated[
+        int | None,
+        typer.Option("--tries", help="Tries of a request; else 3, or the shard if less."),
+    ] = None,
+    poison: Annotated[
+        int, typer.Option("--poison", help="Customers who take all their workers down.")
+    ] = 1,
+    zones: Annotated[
+        int, typer.Option("--zones", help="Zones; with several, one is lost as well.")
+    ] = 1,
+    sharding: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sharding",
+            help="none, plain, shuffle, lattice (as many of each zone) or stateful:overlap=M; "
+            "repeatable, the first three when not given.",
+        ),
+    ] = None,
+    trials: Annotated[int, typer.Option("--trials", help="Assignments that are drawn.")] = 100,
+    seed: Annotated[int, typer.Option("--seed", help="Of everything that is drawn.")] = 0,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="A .png, .svg or .pdf picture.")
+    ] = None,
+    as_json: _Json = False,
+) -> None:
+    """Show how far failures and poisonous customers reach under shuffle sharding."""
+    from chaosgrade.cli import lab_sharding
+
+    lab_sharding.show(
+        workers=workers,
+        shard=shard,
+        customers=customers,
+        failures=failures,
+        tries=min(3, shard) if tries is None else tries,
+        poison=poison,
+        zones=zones,
+        shardings=sharding,
+        trials=trials,
+        seed=seed,
+        plot=plot,
+        as_json=as_json,
+    )
+
+
 def _use(safety: Path | None) -> None:
     """Let this process, and those that it starts, find the rules; a mistake in them ends here."""
     from chaosgrade.policies.safety import load_safety

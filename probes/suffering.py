@@ -1,0 +1,146 @@
+"""Which customers suffer with a poisoned one, beside what their sharding lets expect."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from scipy import stats
+
+from chaosgrade.errors import UsageError
+from chaosgrade.policies.shard_mathematics import customers_affected, request_failure
+from chaosgrade.probes.sharding_assignment import Assignment
+from chaosgrade.probes.traffic_worker import TrafficFailed
+
+_NAMED = 20  # customers
+_CONFIDENCE = 0.95
+
+type Seen = tuple[str, bool]
+"""A customer's request, and whether it succeeded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """How far poison reaches if sharding and client work as described.
+
+    Args:
+        workers: n, of the sharding.
+        lost: the chance that j of a customer's workers are lost, for j from 0 to the shard.
+        tries: how often a request is tried.
+        distinct: whether each try goes to another worker of the shard.
+        shared: how many workers each customer shares with the poisoned, where that is known.
+    """
+
+    workers: int
+    lost: Sequence[Fraction]
+    tries: int
+    distinct: bool
+    shared: Mapping[str, int] | None = None
+
+    @property
+    def shard(self) -> int:
+        """How many workers each customer has."""
+        return len(self.lost) - 1
+
+    @property
+    def enough(self) -> int:
+        """How many lost workers make some request fail on every try."""
+        return min(self.tries, self.shard) if self.distinct else 1
+
+
+def expected_of(
+    assignment: Assignment, poisoned: frozenset[str], tries: int, *, distinct: bool
+) -> Expectation:
+    """The expectation for one assignment, in which it is known who shares how much.
+
+    Raises:
+        UsageError: it does not know a poisoned customer, or there is nobody else.
+    """
+    for customer in sorted(poisoned.difference(assignment.shards)):
+        raise UsageError(f"the assignment has no customer {customer!r}, who is poisoned")
+    lost = frozenset().union(*(assignment.shards[customer] for customer in poisoned))
+    shared = {
+        customer: len(shard & lost)
+        for customer, shard in assignment.shards.items()
+        if customer not in poisoned
+    }
+    if not shared:
+        raise UsageError("the assignment has no customer but the poisoned")
+    counts = Counter(shared.values())
+    chances = [Fraction(counts[j], len(shared)) for j in range(assignment.shard + 1)]
+    return Expectation(len(assignment.workers), chances, tries, distinct, shared)
+
+
+def reach(
+    seen: Iterable[Seen], before: Iterable[Seen], poisoned: frozenset[str], expected: Expectation
+) -> dict[str, Any]:
+    """How many suffer with the poisoned; see `chaosgrade.probes.blast_radius.blast_radius`.
+
+    Raises:
+        TrafficFailed: nobody but the poisoned made a request.
+        UsageError: the assignment does not know a customer who did.
+    """
+    requests, failures = _tally(seen, poisoned)
+    if not requests:
+        raise TrafficFailed("nobody but the poisoned made a request: who suffers is not known")
+    suffering = {customer for customer in requests if failures[customer]}
+    out = {customer for customer in suffering if failures[customer] == requests[customer]}
+    failed, offered = failures.total(), requests.total()
+    some = float(customers_affected(expected.lost, expected.tries, distinct=expected.distinct))
+    everything = float(expected.lost[-1])
+    if expected.shared is not None:
+        for customer in sorted(requests.keys() - expected.shared.keys()):
+            raise UsageError(f"the assignment has no customer {customer!r}, who made requests")
+    worst = sorted(suffering, key=lambda name: (-failures[name] / requests[name], name))
+    return {
+        "workers": expected.workers,
+        "shard": expected.shard,
+        "customers": len(requests),
+        "poisoned": sorted(poisoned),
+        "suffering": _share(len(suffering), len(requests), some),
+        "fully_out": _share(len(out), len(requests), everything),
+        "requests": {
+            "offered": offered,
+            "failed": failed / offered,
+            "expected": float(
+                request_failure(expected.lost, expected.tries, distinct=expected.distinct)
+            ),
+        },
+        "suffering_before": sum(1 for times in _tally(before, poisoned)[1].values() if times),
+        "worst": [
+            {
+                "customer": name,
+                "failed": failures[name] / requests[name],
+                "shares": None if expected.shared is None else expected.shared[name],
+            }
+            for name in worst[:_NAMED]
+        ],
+        "beyond": None
+        if expected.shared is None
+        else [name for name in worst if expected.shared[name] < expected.enough],
+    }
+
+
+def _tally(seen: Iterable[Seen], poisoned: frozenset[str]) -> tuple["Counter[str]", "Counter[str]"]:
+    """Requests and failures of everybody but the poisoned."""
+    requests: Counter[str] = Counter()
+    failures: Counter[str] = Counter()
+    for customer, ok in seen:
+        if customer not in poisoned:
+            requests[customer] += 1
+            failures[customer] += not ok
+    return requests, failures
+
+
+def _share(count: int, customers: int, expected: float) -> dict[str, Any]:
+    """A share of customers with its interval, and the chance of at least as many by luck."""
+    interval = stats.binomtest(count, customers).proportion_ci(_CONFIDENCE, method="exact")
+    return {
+        "customers": count,
+        "share": count / customers,
+        "low": float(interval.low),
+        "high": float(interval.high),
+        "expected": expected,
+        "p_value": float(stats.binom.sf(count - 1, customers, expected)),
+    }
