@@ -170,7 +170,6 @@ def _clock_went_back(recorded: Arrivals) -> Flags:
     groups, falls_of = np.unique(group, return_counts=True)
     for which in groups[falls_of == 1]:
         start, end = int(starts[which]), int(starts[which + 1])
-        fall = int(falls[np.searchsorted(group, which)])
         if end - start > 2 and recorded.time[end - 1] < recorded.time[start]:
             lines[start:end] = True
     return lines
@@ -186,4 +185,3 @@ def _twice(arrivals: Arrivals) -> Flags:
             & (arrivals.status[1:] == arrivals.status[:-1])
         )
     return same
-

@@ -92,7 +92,9 @@ def observe(arrivals: Arrivals, idle_s: float | None = None) -> Observation:
         )
     requests = Requests.of(arrivals, idle_s)
     answered, decided = retry_after(requests)
-    usable = ~np.isnan(requests.gap) & ~(decided if answered != "ignored" else False)
+    usable = ~np.isnan(requests.gap)
+    if answered != "ignored":
+        usable &= ~decided
     failed = ~requests.arrivals.succeeded[requests.first]
     why_not = _why_not(requests, failed, usable, answered)
     explanation = None if why_not[1] or not usable.any() else explain(_sample(requests, usable))
@@ -207,28 +209,22 @@ def _parameters(explanation: Explanation, *, certain: bool) -> dict[str, Any]:
 def _jitter(explanation: Explanation) -> tuple[float, float]:
     """The random share of the gap before the last retry, and the width before the first."""
     candidate, values = explanation.fit.candidate, explanation.fit.values
-    base_s = values.get("base_s", 0.0)
-    cap_s = values.get("cap_s", math.inf)
-    match candidate.form:
-        case "exact":
-            return 0.0, 0.0
-        case "full":
-            return 1.0, min(base_s, cap_s)
-        case "equal":
-            return 0.5, base_s / 2
-        case "around":
-            share = values["share"]
-            return 2 * share / (1 + share), 2 * share * base_s
-        case "decorrelated":
-            return 2 / 3, 2 * base_s
-        case _:
-            jitter_s = values["jitter_s"]
-            last = np.array([float(explanation.last)])
-            nominal = float(candidate.nominal(last, values)[0])
-            if candidate.cap == "after":
-                top = min(nominal + jitter_s, cap_s)
-                return max(top - nominal, 0.0) / top, jitter_s
-            return jitter_s / (min(nominal, cap_s) + jitter_s), jitter_s
+    base_s, cap_s = values.get("base_s", 0.0), values.get("cap_s", math.inf)
+    around = values.get("share", 0.0)
+    if candidate.form != "on-top":
+        return {
+            "exact": (0.0, 0.0),
+            "full": (1.0, min(base_s, cap_s)),
+            "equal": (0.5, min(base_s, cap_s) / 2),
+            "around": (2 * around / (1 + around), 2 * around * base_s),
+            "decorrelated": (2 / 3, 2 * base_s),
+        }[candidate.form]
+    jitter_s = values["jitter_s"]
+    nominal_s = float(candidate.nominal(np.array([float(explanation.last)]), values)[0])
+    if candidate.cap == "after":
+        top_s = min(nominal_s + jitter_s, cap_s)
+        return max(top_s - nominal_s, 0.0) / top_s, jitter_s
+    return jitter_s / (min(nominal_s, cap_s) + jitter_s), jitter_s
 
 
 def _survival(explanation: Explanation | None) -> Survival | None:
@@ -289,4 +285,3 @@ def _range(explanation: Explanation, number: int) -> tuple[float, float]:
     if law.ceiling is not None:
         low, high = min(low, law.ceiling), min(high, law.ceiling)
     return low, high
-

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from chaosgrade.probes.backoff_law import Floats
 
@@ -31,20 +30,22 @@ class Curve:
         """The gap before retry n in seconds, for each n from 1."""
         if self.name == "none":
             return np.zeros(len(n))
-        base_s = values["base_s"]
+        return values["base_s"] * self._multiple(n, values)
+
+    def _multiple(self, n: Floats, values: Mapping[str, float]) -> Floats:
+        """The gap by the base."""
         match self.name:
             case "fixed":
-                return np.full(len(n), base_s)
+                return np.ones(len(n))
             case "linear":
-                return base_s * n
+                return n
             case "stepped":
-                return base_s + values["step_s"] * (n - 1.0)
+                return 1.0 + values["step_s"] / values["base_s"] * (n - 1.0)
             case "fibonacci":
-                return base_s * _fibonacci(n)
-            case "doubling":
-                return np.ldexp(base_s, np.minimum(n - 1.0, _MOST).astype(int))
-            case _:
-                return base_s * values["factor"] ** np.minimum(n - 1.0, _MOST)
+                return _fibonacci(n)
+        factor = 2.0 if self.name == "doubling" else values["factor"]
+        grown: Floats = factor ** np.minimum(n - 1.0, _MOST)
+        return grown
 
     def start(self, n: Floats, level_s: Floats, capped: bool) -> dict[str, float]:
         """Parameters with which the curve comes near a level for each n.
@@ -61,7 +62,10 @@ class Curve:
         if self.name == "stepped":
             rise = float(np.polyfit(n[ends], level_s[ends], 1)[0]) if len(n) > 1 else level_s[0]
             step_s = max(rise, 0.001)
-            return {"base_s": max(float(level_s[0] - step_s * (n[0] - 1.0)), 0.01), "step_s": step_s}
+            return {
+                "base_s": max(float(level_s[0] - step_s * (n[0] - 1.0)), 0.01),
+                "step_s": step_s,
+            }
         if self.name == "exponential":
             rise = float(np.polyfit(n[ends], np.log(level_s[ends]), 1)[0]) if len(n) > 1 else 1.0
             values["factor"] = min(max(math.exp(rise), 1.35), 10.0)

@@ -121,7 +121,9 @@ class Levels:
             np.maximum([np.median(group) for group in groups], 0.001),
             np.maximum([group[len(group) * 3 // 4] for group in groups], 0.001),
             # The upper end of n uniform draws lies on average at n/(n+1) of the range.
-            np.maximum([group[-1 - len(group) // 50] * (1 + 1 / len(group)) for group in groups], 0.001),
+            np.maximum(
+                [group[-1 - len(group) // 50] * (1 + 1 / len(group)) for group in groups], 0.001
+            ),
         )
 
 
@@ -225,27 +227,29 @@ class Candidate:
 
     def law(self, values: Mapping[str, float], gaps: Gaps) -> Law:
         """The law of each gap for these values of the parameters."""
-        noise: Floats | float = values["noise_s"]
+        width_s = values["width_s"] if self.form == "exact" and self.shape == "box" else 0.0
         top = self.nominal(gaps.numbers, values)
         if self.cap == "before":
             top = np.minimum(top, values["cap_s"])
-        low, high, tail = self._edges(top, values)
+        low, high = self._edges(top, values)
+        noise = np.full(len(top), values["noise_s"])
         if self.shape == "bell":
-            noise = np.full(len(top), math.hypot(noise, values["jitter_s"] / 4))
+            noise = np.hypot(noise, values["jitter_s"] / 4)
         if self.immediate and gaps.numbers[0] == 1:
-            low[0], high[0] = 0.0, values.get("width_s", 0.0) if self.shape == "box" else 0.0
-            if self.shape == "bell":
-                noise[0] = values["noise_s"]
+            low[0], high[0], noise[0] = 0.0, width_s, values["noise_s"]
         low, high = low[gaps.index], high[gaps.index]
-        if self.shape == "bell":
-            noise = noise[gaps.index]
         if self.form == "decorrelated":
             slept = gaps.previous - values["late_s"]
             began = gaps.number <= 1 + self.immediate  # before it the base counts as the previous
             high = np.where(began, high, 3.0 * np.fmax(slept, values["base_s"]))
-        high = np.maximum(high, low + _NARROW * noise)
+        spread = noise[gaps.index] if self.shape == "bell" else values["noise_s"]
+        high = np.maximum(high, low + _NARROW * spread)
         ceiling = values["cap_s"] if self.cap == "after" else None
-        return Law(low, high, ceiling, values["late_s"], noise, tail)
+        # Of an exponential delay, 95% are shorter than three times its mean.
+        tail = 0.0
+        if self.shape == "tail":
+            tail = values["width_s" if self.form == "exact" else "jitter_s"] / 3
+        return Law(low, high, ceiling, values["late_s"], spread, tail)
 
     def possible(self, values: Mapping[str, float], gaps: Gaps) -> bool:
         """Whether a cap, if there is one, cuts something and leaves enough to know the curve by."""
@@ -259,7 +263,11 @@ class Candidate:
         free = min(len(self.curve.open), len(nominal)) - 1  # the last number that must be below
         jitter_s = values.get("jitter_s", 0.0)
         reach_s = nominal[-1] * (1.0 + values.get("share", 0.0)) + jitter_s
-        return bool(1.02 * nominal[free] + jitter_s / 2 < cap_s < (reach_s if self.cap == "after" else nominal[-1]))
+        return bool(
+            1.02 * nominal[free] + jitter_s / 2
+            < cap_s
+            < (reach_s if self.cap == "after" else nominal[-1])
+        )
 
     def nominal(self, numbers: Floats, values: Mapping[str, float]) -> Floats:
         """The curve before cap and jitter at these numbers of retries, in seconds."""
@@ -268,25 +276,18 @@ class Candidate:
     def _count(self, numbers: Floats) -> Floats:
         return np.maximum(numbers - self.shift, 1.0) if self.shift else numbers
 
-    def _edges(self, top: Floats, values: Mapping[str, float]) -> tuple[Floats, Floats, float]:
-        """The range before each retry, and the mean of the tail that takes its place."""
-        match self.form:
-            case "full":
-                return np.zeros(len(top)), top, 0.0
-            case "equal":
-                return top / 2, top, 0.0
-            case "around":
-                return top * (1.0 - values["share"]), top * (1.0 + values["share"]), 0.0
-            case "decorrelated":
-                return top, 3.0 * top, 0.0
+    def _edges(self, top: Floats, values: Mapping[str, float]) -> tuple[Floats, Floats]:
+        """The range before each retry, arrays of their own."""
+        shares = {"full": (0.0, 1.0), "equal": (0.5, 1.0), "decorrelated": (1.0, 3.0)}
+        if self.form == "around":
+            shares["around"] = (1.0 - values["share"], 1.0 + values["share"])
+        if self.form in shares:
+            low, high = shares[self.form]
+            return low * top, high * top
         width_s = values["width_s"] if self.form == "exact" else values["jitter_s"]
-        match self.shape:
-            case "bell":
-                return top + width_s / 2, top + width_s / 2, 0.0
-            case "tail":  # 95% of an exponential delay are shorter than three times its mean
-                return top, top.copy(), width_s / 3
-            case _:
-                return top, top + width_s, 0.0
+        edges_s = {"box": (0.0, width_s), "bell": (width_s / 2, width_s / 2), "tail": (0.0, 0.0)}
+        begin_s, end_s = edges_s[self.shape]
+        return top + begin_s, top + end_s
 
 
 def candidates(gaps: Gaps) -> Iterator[Candidate]:

@@ -7,7 +7,7 @@ does not win by that. Source: D. J. C. MacKay, "Bayesian Interpolation", Neural 
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -49,14 +49,23 @@ class _Search:
 
     def run(self, start: Mapping[str, float] | None, evaluations: int) -> Fit:
         """The best fit of a bounded search."""
-        parameters = [replace(p, start=start[p.name]) for p in self._parameters] if start else self._parameters
+        parameters = (
+            [replace(p, start=start[p.name]) for p in self._parameters]
+            if start
+            else self._parameters
+        )
         first = np.array([p.coordinate for p in parameters])
         simplex = np.vstack([first, first + np.diag([p.step for p in parameters])])
         found = minimize(
             self._loss,
             first,
             method="Nelder-Mead",
-            options={"initial_simplex": simplex, "maxfev": evaluations, "fatol": 0.05, "xatol": 1e-3},
+            options={
+                "initial_simplex": simplex,
+                "maxfev": evaluations,
+                "fatol": 0.05,
+                "xatol": 1e-3,
+            },
         )
         return Fit(self._candidate, self._values(found.x), -float(found.fun))
 

@@ -155,9 +155,7 @@ def _misfit(best: Fit, gaps: Gaps) -> list[str]:
     judged = ~strays & (gaps.number > best.candidate.immediate)
     at, number = law.cumulative(gaps.seconds)[judged], gaps.number[judged]
     rows = [("", at, _MISFIT)]
-    rows += [
-        (f" before retry {n}", at[number == n], _MISFIT_PER_RETRY) for n in np.unique(number)
-    ]
+    rows += [(f" before retry {n}", at[number == n], _MISFIT_PER_RETRY) for n in np.unique(number)]
     for where, part, tolerated in rows:
         if len(part) and _distance(part) > tolerated + 1.63 / math.sqrt(len(part)):
             return [
@@ -174,5 +172,7 @@ def _distance(at: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> float:
 
 def _grounds(odds: Mapping[str, float], family: str, gaps: Gaps) -> list[str]:
     rival = next((name for name in odds if name != family), None)
-    against = f", {odds[family] / max(odds[rival], 1e-300):.0e} to 1 against {rival}" if rival else ""
+    against = (
+        f", {odds[family] / max(odds[rival], 1e-300):.0e} to 1 against {rival}" if rival else ""
+    )
     return [f"{len(gaps)} gaps before {int(gaps.number.max())} retries{against}"]

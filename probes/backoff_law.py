@@ -55,16 +55,19 @@ class Law:
     def strays(self, gap_s: Floats) -> Floats:
         """How likely it is, from 0 to 1, that each gap is a stray."""
         stray = stray_density(gap_s)
-        return stray / (stray + (1.0 - STRAY_SHARE) * self._density(gap_s))
+        share: Floats = stray / (stray + (1.0 - STRAY_SHARE) * self._density(gap_s))
+        return share
 
     def cumulative(self, gap_s: Floats) -> Floats:
         """Probability that a gap is no longer than each of these; strays are left out."""
         low, cut, share = self._range()
         above_low, above_cut = self._above(low, gap_s), self._above(cut, gap_s)
         if self.tail:
-            return np.clip(ndtr(above_low) - self.tail * self._tailed(above_low), 0.0, 1.0)
-        within = self.noise * (_ramp(above_low) - _ramp(above_cut)) / (self.high - self.low)
-        return np.clip(within + share * ndtr(above_cut), 0.0, 1.0)
+            tailed: Floats = ndtr(above_low) - self.tail * self._tailed(above_low)
+            return np.clip(tailed, 0.0, 1.0)
+        within: Floats = self.noise * (_ramp(above_low) - _ramp(above_cut)) / (self.high - self.low)
+        whole: Floats = within + share * ndtr(above_cut)
+        return np.clip(whole, 0.0, 1.0)
 
     def _density(self, gap_s: Floats) -> Floats:
         low, cut, share = self._range()
@@ -72,10 +75,11 @@ class Law:
         if self.tail:
             return self._tailed(above_low)
         above_cut = self._above(cut, gap_s)
-        within = (ndtr(above_low) - ndtr(above_cut)) / (self.high - self.low)
+        within: Floats = (ndtr(above_low) - ndtr(above_cut)) / (self.high - self.low)
         if self.ceiling is None:
             return within
-        return within + share * np.exp(-0.5 * above_cut * above_cut) / (_ROOT_TWO_PI * self.noise)
+        at_cut: Floats = share * np.exp(-0.5 * above_cut * above_cut) / (_ROOT_TWO_PI * self.noise)
+        return within + at_cut
 
     def _above(self, edge_s: Floats, gap_s: Floats) -> Floats:
         return (gap_s - self.late - edge_s) / self.noise
@@ -90,7 +94,7 @@ class Law:
     def _tailed(self, above_low: Floats) -> Floats:
         """Normal noise and an exponential delay: the exponentially modified Gaussian."""
         shift = self.noise / self.tail
-        exponent = 0.5 * shift * shift - above_low * shift + log_ndtr(above_low - shift)
+        exponent: Floats = 0.5 * shift * shift - above_low * shift + log_ndtr(above_low - shift)
         return np.exp(exponent) / self.tail
 
 
@@ -101,4 +105,5 @@ def stray_density(gap_s: Floats) -> Floats:
 
 def _ramp(z: Floats) -> Floats:
     """The integral of the normal distribution function up to z."""
-    return z * ndtr(z) + np.exp(-0.5 * z * z) / _ROOT_TWO_PI
+    integral: Floats = z * ndtr(z) + np.exp(-0.5 * z * z) / _ROOT_TWO_PI
+    return integral

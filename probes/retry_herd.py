@@ -25,7 +25,9 @@ def peak_to_mean(requests: Requests) -> float | None:
         return None
     times = np.sort(since_failure(requests))
     window = max(float(times[-1]) / _WINDOWS, 0.001)
-    busiest = int((np.searchsorted(times, times + window, side="right") - np.arange(len(times))).max())
+    busiest = int(
+        (np.searchsorted(times, times + window, side="right") - np.arange(len(times))).max()
+    )
     return busiest / (len(times) * window / max(float(times[-1]), window))
 
 

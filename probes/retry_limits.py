@@ -1,11 +1,12 @@
 """When clients stop retrying: attempt limit, deadline, quota; and what they do with Retry-After."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from chaosgrade.probes.arrivals import Flags, Floats, Requests
+from chaosgrade.probes.arrivals import Flags, Floats, Integers, Requests
 
 _LATE_S = 0.1
 _UNLIKELY = 0.01
@@ -67,7 +68,7 @@ def limits(requests: Requests, survival: Survival | None) -> Limits:
 
 
 def _pending(
-    sizes: "np.ndarray[tuple[int], np.dtype[np.int64]]",
+    sizes: Integers,
     left_s: Floats,
     requests: Requests,
     survival: Survival | None,
@@ -75,13 +76,13 @@ def _pending(
     """Probability that each request's next retry, if there is one, is not to be seen yet."""
     pending = np.ones(len(sizes))
     gaps = requests.gap[~np.isnan(requests.gap)]
-    longest = float(gaps.max()) if len(gaps) else np.inf
+    longest_s: float = gaps.max(initial=0.0) if len(gaps) else math.inf
     for size in np.unique(sizes):
         where = sizes == size
         if survival is not None and size < 60:
             pending[where] = survival(int(size), left_s[where])
         else:
-            pending[where] = np.where(left_s[where] > 4 * longest + _LATE_S, 0.0, 1.0)
+            pending[where] = np.where(left_s[where] > 4 * longest_s + _LATE_S, 0.0, 1.0)
     return pending
 
 
@@ -123,8 +124,8 @@ def _quota(requests: Requests, failed: Flags, most: int) -> int | None:
     client, sizes, failed = client[order], requests.sizes[order], failed[order]
     granted = []
     edges = np.flatnonzero(np.diff(client)) + 1
-    for part in np.split(np.arange(len(client)), edges):
-        part = part[failed[part]]
+    for rows in np.split(np.arange(len(client)), edges):
+        part = rows[failed[rows]]
         if len(part) < 2 * _FEWEST_OF_CLIENT:
             continue
         retries = sizes[part] - 1

@@ -103,11 +103,11 @@ class _Columns:
         }
         moments = np.concatenate((whole["time"], whole["ended"]))
         return Arrivals(
-            client=whole["client"],
-            request=whole["request"],
+            client=whole["client"].astype(np.int64),
+            request=whole["request"].astype(np.int64),
             time=whole["time"],
             ended=whole["ended"],
-            status=whole["status"],
+            status=whole["status"].astype(np.int64),
             retry_after=whole["retry_after"],
             until=float(np.nanmax(moments)) if self.count else 0.0,
             left_out=tuple(
@@ -221,7 +221,9 @@ def _damage(name: str) -> Iterator[None]:
     try:
         yield
     except EOFError:
-        raise UsageError(f"{name} is cut short: its gzip data does not end; copy it again") from None
+        raise UsageError(
+            f"{name} is cut short: its gzip data does not end; copy it again"
+        ) from None
     except (zlib.error, gzip.BadGzipFile) as error:
         raise UsageError(f"{name} is damaged gzip data ({error}); copy it again") from None
     except UnicodeDecodeError:
