@@ -28,6 +28,8 @@ class Arrivals:
         status: HTTP status, `UNKNOWN` or `UNANSWERED`.
         retry_after: seconds that the answer asked to wait; NaN for none.
         until: up to when arrivals would have been recorded, in seconds.
+        late_s: how late timers of the machine were that recorded them (95th percentile), in
+            seconds; 0 where that was not measured.
         left_out: what could not be read, and why.
     """
 
@@ -38,6 +40,7 @@ class Arrivals:
     status: Integers
     retry_after: Floats
     until: float
+    late_s: float = 0.0
     left_out: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -53,6 +56,7 @@ class Arrivals:
             self.status[index],
             self.retry_after[index],
             self.until,
+            self.late_s,
             (*self.left_out, *left_out),
         )
 

@@ -55,7 +55,7 @@ def limits(requests: Requests, survival: Survival | None) -> Limits:
     short = over & (sizes < most)
     # One of them alone may always have had one to come; all of them together hardly.
     none_to_come = float(np.exp(np.log(np.maximum(pending[at_most], 1e-300)).sum())) < _UNLIKELY
-    if quota is None and short.sum() > 0.1 * max(1, over.sum()):
+    if quota is None and short.sum() > 0.1 * max(1, int(over.sum())):
         deadline_s = _deadline(requests, over)
         return Limits(None, True if deadline_s else None, deadline_s, None)
     limited = True if none_to_come else None
@@ -76,7 +76,7 @@ def _pending(
     """Probability that each request's next retry, if there is one, is not to be seen yet."""
     pending = np.ones(len(sizes))
     gaps = requests.gap[~np.isnan(requests.gap)]
-    longest_s: float = gaps.max(initial=0.0) if len(gaps) else math.inf
+    longest_s = float(np.max(gaps)) if len(gaps) else math.inf
     for size in np.unique(sizes):
         where = sizes == size
         if survival is not None and size < 60:

@@ -31,6 +31,7 @@ FAULTS = ("throttling", "reset", "hang")
 MOST_ATTEMPTS = 1_000_000
 
 _REQUEST_IDS = ("amz-sdk-invocation-id", "x-ms-client-request-id", "Idempotency-Key")
+_TICK_S = 0.02
 _LARGEST_BODY = 64 * 1024 * 1024
 
 
@@ -114,6 +115,8 @@ class RetryServer:
         self._listening: asyncio.Server | None = None
         self._began = 0.0
         self._over: asyncio.Future[None] | None = None
+        self._late_s: list[float] = []
+        self._watch: asyncio.Task[None] | None = None
 
     @property
     def attempts(self) -> int:
@@ -137,6 +140,7 @@ class RetryServer:
             reason = error.strerror or str(error)
             raise UsageError(f"{host}:{port} cannot be listened on ({reason})") from None
         self._began = loop.time()
+        self._watch = loop.create_task(self._watch_lateness())
         bound = self._listening.sockets[0].getsockname()
         name = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
         return f"http://{name}:{bound[1]}"
@@ -144,13 +148,24 @@ class RetryServer:
     async def stop(self) -> Arrivals:
         """Stop listening, drop who is connected, and return what has arrived."""
         until = asyncio.get_running_loop().time()
+        if self._watch is not None:
+            self._watch.cancel()
         if self._over is not None and not self._over.done():
             self._over.set_result(None)
         if self._listening is not None:
             self._listening.close()
         if self._manager is not None:
             await self._manager.shutdown(0.1)
-        return _arrivals(self._attempts, until)
+        late_s = float(np.quantile(self._late_s, 0.95)) if self._late_s else 0.0
+        return _arrivals(self._attempts, until, late_s)
+
+    async def _watch_lateness(self) -> None:
+        """Note how late this machine's timers are: those of clients on it are as late."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + _TICK_S
+            await asyncio.sleep(_TICK_S)
+            self._late_s.append(loop.time() - due)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = request.protocol
@@ -254,7 +269,7 @@ def _reset(request: web.BaseRequest) -> None:
     transport.abort()
 
 
-def _arrivals(attempts: list[_Attempt], until: float) -> Arrivals:
+def _arrivals(attempts: list[_Attempt], until: float, late_s: float) -> Arrivals:
     nameless = [attempt for attempt in attempts if attempt.client is None]
     told = clients_of([a.sender for a in nameless], np.array([a.arrived for a in nameless]))
     for attempt, client, request in zip(nameless, *told, strict=True):
@@ -274,5 +289,6 @@ def _arrivals(attempts: list[_Attempt], until: float) -> Arrivals:
         status=np.array([a.status for a in attempts], np.int64),
         retry_after=np.array([a.retry_after_s for a in attempts], np.float64),
         until=until,
+        late_s=late_s,
         left_out=left_out,
     )

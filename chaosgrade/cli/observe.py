@@ -96,9 +96,7 @@ def retries(
     ] = None,
     recover_after: Annotated[
         int | None,
-        typer.Option(
-            "--recover-after", metavar="N", help="Each request succeeds after N failures."
-        ),
+        typer.Option("--recover-after", metavar="N", help="A request succeeds after N failures."),
     ] = None,
     outage: Annotated[
         str | None,

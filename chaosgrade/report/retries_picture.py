@@ -43,7 +43,7 @@ def draw(seen: RetryBehaviour, trace: RetryTrace, path: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    style: dict[str, Any] = {
+    style: Any = {
         "font.family": "sans-serif", "font.size": 10, "text.color": _INK, "axes.labelcolor": _INK,
         "axes.edgecolor": _MUTED, "xtick.color": _MUTED, "ytick.color": _MUTED,
         "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "none",
@@ -53,7 +53,6 @@ def draw(seen: RetryBehaviour, trace: RetryTrace, path: Path) -> None:
         figure, (left, right) = plt.subplots(
             1, 2, figsize=(11, 4.6), width_ratios=(1, 1.15), layout="constrained"
         )
-        figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)
         figure.suptitle(_title(seen), x=0.012, ha="left", fontsize=12, fontweight="bold")
         if trace.gaps_s:
             _gaps(left, trace, seen)
@@ -102,7 +101,7 @@ def _gaps(axes: "Axes", trace: RetryTrace, seen: RetryBehaviour) -> None:
     axes.set_xticks(list(trace.gaps_s))
     axes.set_xlim(min(trace.gaps_s) - 0.6, max(trace.gaps_s) + 0.6)
     top = max([longest, *(high for _, high in trace.ranges_s.values())])
-    axes.set_ylim(-0.02 * top * unit, 1.08 * top * unit)
+    axes.set_ylim(-0.02 * top * unit, 1.22 * top * unit)  # room for the legend
     axes.set_xlabel("retry")
     axes.set_title(f"gap before each retry, {word}", loc="left", fontsize=10, color=_INK)
     axes.yaxis.grid(visible=True, color=_GRID, lw=0.7)
@@ -145,20 +144,17 @@ def _arrivals(axes: "Axes", trace: RetryTrace) -> None:
         bottom += share
     mean = 100.0 / _BINS
     axes.axhline(mean, color=_INK, lw=1, ls=(0, (4, 3)))
-    axes.text(end * unit, mean, "mean ", ha="right", va="bottom", fontsize=9, color=_INK)
-    axes.set_xlim(0, end * unit)
+    axes.set_xlim(0, 1.12 * end * unit)
+    axes.set_ylim(0, 1.15 * float(bottom.max()))
+    axes.text(1.12 * end * unit, mean, "mean", ha="right", va="bottom", fontsize=9, color=_INK)
     axes.set_xlabel(f"time since the failure, {word}")
     axes.set_title(
-        f"retries, had all failed at once, % of them per {_width(end * unit / _BINS)} {word}",
+        f"retries, had all failed at once, % of them per {seconds(end / _BINS)}",
         loc="left", fontsize=10, color=_INK,
     )  # fmt: skip
     axes.yaxis.grid(visible=True, color=_GRID, lw=0.7)
     axes.set_axisbelow(True)
     axes.legend(loc="upper right", frameon=False, fontsize=9, labelcolor=_INK)
-
-
-def _width(value: float) -> str:
-    return f"{value:.2g}" if value < 100 else f"{value:.0f}"
 
 
 def _fade(count: int) -> float:
