@@ -88,12 +88,12 @@ class _Columns:
     def add_row(self, row: Mapping[str, Any]) -> None:
         """Add one row, or count why it cannot be used."""
         if row.get("client") in _MISSING:
-            self.unusable["without a client"] += 1
+            self.unusable["no client"] += 1
             return
         try:
             self.add({name: [row[name]] for name in _FIELDS if name in row})
         except (ValueError, TypeError, KeyError):
-            self.unusable["without a client or time that makes sense"] += 1
+            self.unusable["no client or time that makes sense"] += 1
 
     def arrivals(self) -> Arrivals:
         """All rows."""
@@ -111,7 +111,7 @@ class _Columns:
             retry_after=whole["retry_after"],
             until=float(np.nanmax(moments)) if self.count else 0.0,
             left_out=tuple(
-                f"{count} {'line' if count == 1 else 'lines'} {why}: left out"
+                f"{count} {'line' if count == 1 else 'lines'} left out: {why}"
                 for why, count in self.unusable.items()
             ),
         )
@@ -128,7 +128,7 @@ def from_objects(rows: Sequence[Mapping[str, Any]]) -> Arrivals:
         if isinstance(row, Mapping):
             columns.add_row(row)
         else:
-            columns.unusable["that are no objects"] += 1
+            columns.unusable["not an object"] += 1
     if rows and not columns.count:
         raise UsageError(f"no arrival has a client and a time; the first is {_quoted(rows[0])}")
     return columns.arrivals()
@@ -162,7 +162,7 @@ def read(
             lines = _lines(name, _unzipped(stream))
             _parse(name, lines, format, columns)
         if columns.count == before:
-            why = ", ".join(f"{count} {reason}" for reason, count in columns.unusable.items())
+            why = ", ".join(f"{count}: {reason}" for reason, count in columns.unusable.items())
             raise UsageError(f"{name} has no line that can be used" + (f" ({why})" if why else ""))
     return columns.arrivals()
 
@@ -174,7 +174,7 @@ def _streams(
         if name == "-":
             yield "standard input", stdin or sys.stdin.buffer
         elif name.startswith("s3://"):
-            yield from _objects(name, aws())
+            yield from _objects(name, aws)
         else:
             try:
                 yield name, open(name, "rb")  # noqa: SIM115 - whoever takes it closes it
@@ -182,16 +182,16 @@ def _streams(
                 raise UsageError(f"{name} cannot be read: {error.strerror}") from None
 
 
-def _objects(name: str, aws: Aws) -> Iterator[tuple[str, BinaryIO]]:
+def _objects(name: str, aws: Callable[[], Aws]) -> Iterator[tuple[str, BinaryIO]]:
     bucket, _, prefix = name.removeprefix("s3://").partition("/")
     if not bucket:
         raise UsageError(f"{name!r} names no bucket; write s3://bucket/prefix")
-    found = False
+    found, place = False, aws()
     listing = Call("s3", "ListObjectsV2", {"Bucket": bucket, "Prefix": prefix})
-    keys = [one["Key"] for one in _contents(aws, listing) if one.get("Size", 1)]
+    keys = [one["Key"] for one in _contents(place, listing) if one.get("Size", 1)]
     for key in keys:
         found = True
-        answer = aws.send(Call("s3", "GetObject", {"Bucket": bucket, "Key": key}))
+        answer = place.send(Call("s3", "GetObject", {"Bucket": bucket, "Key": key}))
         yield f"s3://{bucket}/{key}", io.BytesIO(answer["Body"].read())
     if not found:
         raise UsageError(f"{name} holds no objects; check bucket and prefix")
@@ -286,12 +286,12 @@ def _parse_json_lines(batch: Iterable[str], columns: _Columns) -> None:
         try:
             row = json.loads(line)
         except ValueError:
-            columns.unusable["that are no JSON"] += 1
+            columns.unusable["not JSON"] += 1
             continue
         if isinstance(row, dict):
             columns.add_row(row)
         else:
-            columns.unusable["that are no JSON objects"] += 1
+            columns.unusable["not a JSON object"] += 1
 
 
 def _parse_csv(name: str, lines: Iterator[str], columns: _Columns) -> None:
@@ -307,7 +307,7 @@ def _parse_csv(name: str, lines: Iterator[str], columns: _Columns) -> None:
             whole = [row for row in batch if len(row) == len(header)]
             short = sum(1 for row in batch if row and len(row) != len(header))
             if short:
-                columns.unusable["with more or fewer cells than the header"] += short
+                columns.unusable["more or fewer cells than the header"] += short
             try:
                 columns.add({f: [row[place] for row in whole] for f, place in places.items()})
             except (ValueError, TypeError):
@@ -324,7 +324,7 @@ def _parse_alb(_name: str, lines: Iterator[str], columns: _Columns) -> None:
         if match:
             found.append(match)
         elif line.strip():
-            columns.unusable["that are no entries of an ALB access log"] += 1
+            columns.unusable["no entry of an ALB access log"] += 1
     senders = [Sender(m["address"], int(m["port"]), m["target"]) for m in found]
     times = [m["time"] for m in found]
     names, requests = clients_of(senders, _seconds(times))
