@@ -67,9 +67,12 @@ def install() -> None:
                "preferred_cache_cluster_azs": [zone for zone, _ in zones],
                "engine_version": given.get("engine_version") or ENGINE_VERSION},
         )  # fmt: skip
-        made.status = made.node_groups[0]["status"] = "creating"
-        members = made.node_groups[0]["node_group_members"]
-        for member, (_, subnet) in zip(members, zones, strict=True):
+        (shard,) = made.node_groups
+        made.status = shard["status"] = "creating"
+        shard["reader_endpoint"] = {
+            "address": shard["reader_endpoint_address"], "port": made.port,
+        }  # fmt: skip
+        for member, (_, subnet) in zip(shard["node_group_members"], zones, strict=True):
             member["subnet"], member["status"] = subnet, "creating"
         return made
 

@@ -50,6 +50,7 @@ def primary(stage: Stage) -> str:
 
 
 def group(stage: Stage) -> dict[str, Any]:
+    """The shop's cache, which is the only one."""
     (found,) = stage.client("elasticache").describe_replication_groups()["ReplicationGroups"]
     return dict(found)
 
@@ -143,6 +144,72 @@ def test_the_cache_stands_in_for_a_database_that_is_away(stage: Stage) -> None:
     assert ask(f"{sound}/products/11").status == 503
     flawed = cached(stage, DATABASE_PORT=1, CACHED_FALLBACK="false")
     assert ask(f"{flawed}/products/10").status == 503
+
+
+def test_a_replication_group_is_made_and_unmade_by_its_api(stage: Stage) -> None:
+    """Where it was asked for; its names lead to it until it is deleted."""
+    elasticache, names = stage.client("elasticache"), Resolver(stage.document["dns"])
+    elasticache.create_replication_group(
+        ReplicationGroupId="own", ReplicationGroupDescription="of my own", Engine="valkey",
+        NumCacheClusters=2, AutomaticFailoverEnabled=True, MultiAZEnabled=True, Port=6380,
+        CacheSubnetGroupName="shop", PreferredCacheClusterAZs=["us-east-1c", "us-east-1a"],
+    )  # fmt: skip
+
+    def made() -> dict[str, Any] | None:
+        (found,) = elasticache.describe_replication_groups(ReplicationGroupId="own")[
+            "ReplicationGroups"
+        ]
+        return dict(found["NodeGroups"][0]) if found["Status"] == "available" else None
+
+    shard = eventually(made)
+    assert shard is not None
+    assert [m["PreferredAvailabilityZone"] for m in shard["NodeGroupMembers"]] == [
+        "us-east-1c", "us-east-1a",
+    ]  # fmt: skip
+    leads = {name: shard[name]["Address"] for name in ("PrimaryEndpoint", "ReaderEndpoint")}
+    hosts = [eventually(lambda name=name: names.resolve(name)) for name in leads.values()]  # type: ignore[misc]  # bound now
+    assert [Valkey(host, 6380).info("replication")["role"] for host in hosts] == [
+        "master", "slave",
+    ]  # fmt: skip
+    elasticache.delete_replication_group(ReplicationGroupId="own")
+
+    def gone() -> bool:
+        try:
+            Resolver(stage.document["dns"]).resolve(leads["PrimaryEndpoint"])
+        except LookupError:
+            return True
+        return False
+
+    eventually(gone)
+    with pytest.raises(elasticache.exceptions.ReplicationGroupNotFoundFault):
+        elasticache.describe_replication_groups(ReplicationGroupId="own")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code"),
+    [
+        ({"Engine": "redis"}, "InvalidParameterValue"),
+        ({"NumNodeGroups": 2}, "InvalidParameterValue"),
+        ({"NumCacheClusters": 7}, "InvalidParameterValue"),
+        ({"AuthToken": "a-secret-of-16-letters"}, "InvalidParameterValue"),
+        ({"TransitEncryptionEnabled": True}, "InvalidParameterValue"),
+        ({"PreferredCacheClusterAZs": ["us-east-1f"]}, "InvalidParameterValue"),
+        ({"AutomaticFailoverEnabled": True}, "InvalidParameterCombination"),
+        ({"NumCacheClusters": 2, "MultiAZEnabled": True}, "InvalidParameterCombination"),
+        ({"CacheSubnetGroupName": "none"}, "CacheSubnetGroupNotFoundFault"),
+    ],
+)
+def test_a_cache_that_would_not_be_what_it_says_is_refused(
+    stage: Stage, wrong: dict[str, Any], code: str
+) -> None:
+    """With the error that ElastiCache has for it."""
+    usual = {"ReplicationGroupDescription": "x", "Engine": "valkey", "CacheSubnetGroupName": "shop"}
+    with pytest.raises(ClientError) as caught:
+        stage.client("elasticache").create_replication_group(
+            ReplicationGroupId="bad", **{**usual, **wrong}
+        )
+    assert caught.value.response["Error"]["Code"] == code
+    assert group(stage)["Status"] == "available"
 
 
 # -- sessions
