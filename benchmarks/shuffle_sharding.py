@@ -1,7 +1,7 @@
 """How fast customers get their shards, and how many shards with a bounded overlap are found.
 
-The peer is route53-infima, AWS's library for Java. Its speed was measured on a machine of this
-class with a single thread, in another run: "of infima" is the ratio to that. Its two algorithms are
+The peer is route53-infima, AWS's library for Java. Its speed was measured on a machine like this
+with a single thread, in another run: "of infima" is the ratio to that. Its two algorithms are
 rendered here in plain Python as well and run beside ours, as "the same in Python":
 
 - stateless: MD5 of seed and name seeds a generator that shuffles all workers; the first k are it.

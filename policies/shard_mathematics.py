@@ -50,7 +50,16 @@ def poisoned_in_shard(n: int, k: int, poisonous: int) -> tuple[Fraction, ...]:
     """
     _check(n, k)
     _check_count("poisonous", poisonous)
-    return exactly(k, [_all_poisoned(n, k, some, poisonous) for some in range(k + 1)])
+    # In how many of `total` cases t given workers are in nobody's shard.
+    untouched = [comb(n - t, k) ** poisonous for t in range(k + 1)]
+    total = comb(n, k) ** poisonous
+    return tuple(
+        Fraction(
+            comb(k, j) * sum((-1) ** i * comb(j, i) * untouched[k - j + i] for i in range(j + 1)),
+            total,
+        )
+        for j in range(k + 1)
+    )
 
 
 def full_loss(n: int, k: int, poisonous: int) -> Fraction:
@@ -130,20 +139,6 @@ def check_overlap(n: int, k: int, overlap: int) -> None:
         )
 
 
-def exactly(size: int, all_of: Sequence[Fraction]) -> tuple[Fraction, ...]:
-    """The chance that exactly j of `size` alike workers are lost, for j from 0 to `size`.
-
-    Args:
-        size: how many workers.
-        all_of: at i, the chance that i given ones of them are all lost; from 0 to `size`.
-    """
-    expected = [comb(size, i) * chance for i, chance in enumerate(all_of)]
-    return tuple(
-        sum(((-1) ** (i - j) * comb(i, j) * expected[i] for i in range(j, size + 1)), Fraction())
-        for j in range(size + 1)
-    )
-
-
 def convolved(*parts: Sequence[Fraction]) -> tuple[Fraction, ...]:
     """The distribution of a sum of independent counts, such as the workers shared in each zone."""
     total: Sequence[Fraction] = (Fraction(1),)
@@ -154,17 +149,6 @@ def convolved(*parts: Sequence[Fraction]) -> tuple[Fraction, ...]:
                 summed[i + j] += p * q
         total = summed
     return tuple(total)
-
-
-def _all_poisoned(n: int, k: int, some: int, poisonous: int) -> Fraction:
-    """The chance that `some` given workers are each in one of `poisonous` shards."""
-    return sum(
-        (
-            (-1) ** i * comb(some, i) * Fraction(comb(n - i, k), comb(n, k)) ** poisonous
-            for i in range(some + 1)
-        ),
-        Fraction(),
-    )
 
 
 def _check(n: int, k: int) -> None:

@@ -38,7 +38,7 @@ def blast_radius(
     poisoned: int | Sequence[int] = 0,
     workers: int | None = None,
     shard: int | None = None,
-    file: str | None = None,
+    assignment: str | None = None,
     tries: int = 1,
     distinct: bool = True,
     customers: int = 100,
@@ -62,7 +62,7 @@ def blast_radius(
     - `requests`: {offered, failed, expected}, the last two as shares.
     - `worst`: up to 20 who suffer: {customer, failed, shares}.
     - `beyond`: those who suffer without sharing enough workers with the poisoned, null where no
-      file says who shares what. Anybody here is connected to the poisoned by something else.
+      assignment says who shares what. Anybody here is connected to the poisoned by something else.
 
     Arguments:
         url, balancer, path: what every customer asks for, see `traffic.availability`.
@@ -70,7 +70,7 @@ def blast_radius(
         poison_rate: how often, per second.
         poisoned: numbers of the customers who are.
         workers, shard: n and k of the sharding; or
-        file: a file with whose workers are whose, see `shuffle_sharding.assignment`; its customers
+        assignment: a file that says whose workers are whose, see `shuffle_sharding`; its customers
             are the numbers.
         tries: how often a request is tried within the shard, by whoever tries it.
         distinct: whether each try goes to another worker of the shard; else any may be repeated.
@@ -96,7 +96,7 @@ def blast_radius(
     """
     with reported() as session:
         names = _names(poisoned)
-        expected = _expectation(names, workers, shard, file, tries, distinct)
+        expected = _expectation(names, workers, shard, assignment, tries, distinct)
         if poison_url is not None and names != {"0"}:
             raise UsageError(f"poison_url poisons customer 0 alone, got poisoned={poisoned!r}")
         clock = Clock() if session is None else session.clock
@@ -136,7 +136,7 @@ def recorded_blast_radius(
     poisoned: int | Sequence[int] = 0,
     workers: int | None = None,
     shard: int | None = None,
-    file: str | None = None,
+    assignment: str | None = None,
     tries: int = 1,
     distinct: bool = True,
     configuration: Configuration = None,
@@ -146,8 +146,8 @@ def recorded_blast_radius(
 
     Arguments:
         evidence: an `evidence.jsonl`; None: that of the run this is part of, as far as it is.
-        poisoned, workers, shard, file, tries, distinct: as of `blast_radius`, which also says what
-            comes back.
+        poisoned, workers, shard, assignment, tries, distinct: as of `blast_radius`, which also says
+            what comes back.
 
     Example:
         ```yaml
@@ -162,7 +162,7 @@ def recorded_blast_radius(
     """
     with reported() as session:
         names = _names(poisoned)
-        expected = _expectation(names, workers, shard, file, tries, distinct)
+        expected = _expectation(names, workers, shard, assignment, tries, distinct)
         history = read_history(records.read(_evidence(session, evidence)))
         if history.fault_at is None:
             raise TrafficFailed("the evidence holds no fault: nobody was poisoned in it")
@@ -182,17 +182,19 @@ def _expectation(
     poisoned: frozenset[str],
     workers: int | None,
     shard: int | None,
-    file: str | None,
+    assignment: str | None,
     tries: int,
     distinct: bool,
 ) -> Expectation:
     if tries < 1:
         raise UsageError(f"tries must be at least 1, got {tries}")
-    if file is not None:
-        assignment = read_assignment(None, file=file, workers=workers)
-        return expected_of(assignment, poisoned, tries, distinct=distinct)
+    if assignment is not None:
+        known = read_assignment(None, file=assignment, workers=workers)
+        return expected_of(known, poisoned, tries, distinct=distinct)
     if workers is None or shard is None:
-        raise UsageError(f"give workers and shard, or file, got workers={workers}, shard={shard}")
+        raise UsageError(
+            f"give workers and shard, or an assignment, got workers={workers}, shard={shard}"
+        )
     lost = poisoned_in_shard(workers, shard, len(poisoned))
     return Expectation(workers, lost, tries, distinct)
 

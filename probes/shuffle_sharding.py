@@ -50,10 +50,11 @@ def assignment(
       are found among all.
     - `fairness`: {mean, most, least, max_to_mean, p_value, busiest, idle} of customers per worker.
       `p_value` is that of a chi-square test that knows that no shard has a worker twice.
-    - `coverage`: {covered_by_one, pair, customers_examined, by, covered, least_cover,
-      not_examined}. `covered_by_one` counts, among all, the customers whose workers are also those
-      of another one, as of `pair`; `covered` is the share of those examined (up to 500) all of
-      whose workers at most `by` others have, `least_cover` how many need exactly that many.
+    - `coverage`: {covered_by_one, pair, customers_examined, by, covered, least_cover, given_up}.
+      `covered_by_one` counts, among all, the customers whose workers are also those of another one,
+      as of `pair`; `covered` is the share of those examined (up to 500) all of whose workers some
+      others have, at most `by`; `least_cover` how many need exactly that many. For those given up
+      there are too many unions of others' shards to try.
 
     Arguments:
         file, url, table: where the assignment is; exactly one.

@@ -43,7 +43,7 @@ def test_only_who_shares_all_suffers_from_distinct_tries(assignment: str) -> Non
         observed = blast_radius(
             url=url,
             poison_url=url + "poison",
-            file=assignment,
+            assignment=assignment,
             tries=2,
             **{**QUICK, "before_s": 0.4},
         )
@@ -67,7 +67,7 @@ def test_a_client_that_tries_the_same_worker_again_is_found_out(assignment: str)
 
     with serving(SHARDING.shard_of, same_again) as url:
         observed = blast_radius(
-            url=url, poison_url=url + "poison", file=assignment, tries=2, **QUICK
+            url=url, poison_url=url + "poison", assignment=assignment, tries=2, **QUICK
         )
     suffer = {n for n in NEIGHBOURS if SHARDING.shard_of(n)[0] in POISONED}
     assert observed["suffering"]["customers"] == len(suffer) > len(TWINS)
@@ -145,7 +145,7 @@ def test_several_poisoned_may_reach_further(tmp_path: Path) -> None:
     [
         ({}, "give either balancer or url"),
         ({"url": "http://x", "shard": 9}, "from 1 to the 8 workers, got 9"),
-        ({"url": "http://x", "shard": None}, "give workers and shard, or file"),
+        ({"url": "http://x", "shard": None}, "give workers and shard, or an assignment"),
         ({"url": "http://x", "tries": 0}, "tries must be at least 1, got 0"),
         ({"url": "http://x", "poisoned": "0"}, "poisoned must be numbers of customers"),
         ({"url": "http://x", "poisoned": []}, "poisoned must be numbers of customers"),
@@ -153,7 +153,7 @@ def test_several_poisoned_may_reach_further(tmp_path: Path) -> None:
             {"url": "http://x", "poison_url": "http://x", "poisoned": 1},
             "poison_url poisons customer 0 alone, got poisoned=1",
         ),
-        ({"url": "http://x", "file": "nowhere.json"}, "nowhere.json: it cannot be read"),
+        ({"url": "http://x", "assignment": "nowhere.json"}, "nowhere.json: it cannot be read"),
         ({"url": "x"}, "url must be an http:// or https:// address"),
         ({"url": "http://x", "customers": 1, "rate": -1}, "rate must be above 0"),
     ],
@@ -181,11 +181,11 @@ def test_evidence_that_tells_nothing_is_one_line(tmp_path: Path, assignment: str
     with pytest.raises(ActivityFailed, match="holds no fault"):
         recorded_blast_radius(evidence=str(quiet), **size)
     with pytest.raises(ActivityFailed, match="no customer '99', who is poisoned"):
-        recorded_blast_radius(evidence=str(quiet), file=assignment, poisoned=99)
+        recorded_blast_radius(evidence=str(quiet), assignment=assignment, poisoned=99)
     few = tmp_path / "few.json"
     few.write_text(json.dumps({str(n): SHARDING.shard_of(str(n)) for n in range(5)}))
     with pytest.raises(ActivityFailed, match="no customer '10', who made requests"):
-        recorded_blast_radius(evidence=evidence(tmp_path, [0]), file=str(few))
+        recorded_blast_radius(evidence=evidence(tmp_path, [0]), assignment=str(few))
     with pytest.raises(ActivityFailed, match="nobody but the poisoned made a request"):
         recorded_blast_radius(
             evidence=evidence(tmp_path, []), poisoned=list(range(CUSTOMERS)), **size

@@ -114,7 +114,7 @@ USUAL: dict[str, Any] = {
         ({"workers": 0}, "--workers must be from 1"),
         ({"workers": 3}, "--shard must be from 1 to 3, got 5"),
         ({"shard": 0}, "--shard must be from 1 to 100, got 0"),
-        ({"customers": 0}, "--customers must be from 2 to 10000000, got 0"),
+        ({"customers": 0}, "--customers must be from 2 to 1000000, got 0"),
         ({"failures": 101}, "--failures must be from 0 to 100, got 101"),
         ({"failures": -1}, "got -1"),
         ({"tries": 6}, "--tries must be from 1 to 5, got 6"),

@@ -49,9 +49,9 @@ class Experiment:
     def __post_init__(self) -> None:
         fleet = self.fleet
         for option, value, least, most in (
-            ("workers", fleet.workers, 1, 100_000),
+            ("workers", fleet.workers, 1, 10_000),
             ("shard", fleet.shard, 1, fleet.workers),
-            ("customers", fleet.customers, 2, 10_000_000),
+            ("customers", fleet.customers, 2, 1_000_000),
             ("failures", self.failures, 0, fleet.workers),
             ("poison", self.poison, 0, fleet.customers - 1),
             ("tries", self.tries, 1, fleet.shard),
@@ -139,7 +139,9 @@ class Result:
             "sharding": self.sharding.name,
             "shard": self.sharding.size,
             "overlap": [
-                {"workers": j, **figure.to_json()} for j, figure in enumerate(self.overlap)
+                {"workers": j, **figure.to_json()}
+                for j, figure in enumerate(self.overlap)
+                if figure.exact or figure.mean  # else neither seen nor possible
             ],
             "reach": [
                 {"event": kind, "count": count, **reach.to_json()}

@@ -111,7 +111,7 @@ def _poison(results: Sequence[Result]) -> list[_Curve]:
     for result in results:
         points = _simulated(result, "poison", lambda reach: reach.fully_out)
         most = max(count for kind, count in result.reach if kind == "poison")
-        chances = [(m, result.sharding.poisoned(m)) for m in range(1, most + 1)]
+        chances = [(m, result.sharding.poisoned(m)) for m in _counts(most)]
         exact = [(float(m), float(lost[-1])) for m, lost in chances if lost is not None]
         known = len(exact) == len(chances)
         line = exact if known else [(x, mean) for x, mean, _ in points]
@@ -123,8 +123,7 @@ def _failures(experiment: Experiment, result: Result) -> list[_Curve]:
     """Requests failing, by the number of failed workers, for several kinds of client."""
     workers, tries = experiment.fleet.workers, experiment.tries
     lost = [
-        (float(count), result.sharding.failed(count))
-        for count in sorted({round(x) for x in np.geomspace(1, max(1, workers // 2), 60)})
+        (float(count), result.sharding.failed(count)) for count in _counts(max(1, workers // 2))
     ]
 
     def line(tries: int, *, distinct: bool) -> list[tuple[float, float]]:
@@ -148,6 +147,11 @@ def _failures(experiment: Experiment, result: Result) -> list[_Curve]:
             _simulated(result, "failures", lambda reach: reach.distinct),
         ),
     ]
+
+
+def _counts(most: int) -> list[int]:
+    """Whole numbers from 1 on, as many as a line needs on a logarithmic axis."""
+    return sorted({round(count) for count in np.geomspace(1, most, 60)})
 
 
 def _simulated(
