@@ -70,6 +70,7 @@ class BoundedOverlap:
         self.seed = checked_seed(seed)
         self._position = {name: position for position, name in enumerate(self.workers)}
         self._numbers: dict[str, int] = {}
+        self._shards: dict[str, tuple[str, ...]] = {}
         self._members = np.zeros((len(self.workers), 64), dtype=bool)
         self._load = np.zeros(len(self.workers), dtype=np.int64)
         self._pages = self._designed()
@@ -84,7 +85,7 @@ class BoundedOverlap:
     @property
     def shards(self) -> dict[str, tuple[str, ...]]:
         """The workers of each customer."""
-        return {customer: self.shard_of(customer) for customer in self._numbers}
+        return dict(self._shards)
 
     def shard_of(self, customer: str) -> tuple[str, ...]:
         """The workers of a customer who has been assigned.
@@ -92,10 +93,9 @@ class BoundedOverlap:
         Raises:
             UsageError: this one has not.
         """
-        if customer not in self._numbers:
+        if customer not in self._shards:
             raise UsageError(f"customer {customer!r} has no shard; assign one first")
-        members = self._taken[:, self._numbers[customer]]
-        return tuple(self.workers[position] for position in np.flatnonzero(members))
+        return self._shards[customer]
 
     def assign(self, customer: str) -> tuple[str, ...]:
         """The workers of a customer, who gets a shard now if there was none.
@@ -118,6 +118,7 @@ class BoundedOverlap:
             UsageError: this one has no shard.
         """
         self.shard_of(customer)
+        del self._shards[customer]
         number = self._numbers.pop(customer)
         last = len(self._numbers)
         if number != last:
@@ -197,6 +198,7 @@ class BoundedOverlap:
         self._members[positions, number] = True
         self._load[positions] += 1
         self._numbers[customer] = number
+        self._shards[customer] = tuple(self.workers[position] for position in sorted(positions))
 
     def _add_existing(self, customer: str, names: Sequence[str]) -> None:
         for name in names:
@@ -258,38 +260,36 @@ class BoundedOverlap:
 
     def _searched(self, customer: str) -> list[int]:
         """A shard that keeps the bound, of the workers with the least load if possible."""
-        taken = self._taken
         own = derived_seed(customer.encode(), self.seed)
-        order = sorted(
+        last_first = sorted(
             range(len(self.workers)),
             key=lambda p: (self._load[p], derived_seed(self.workers[p].encode(), own)),
+            reverse=True,
         )
-        steps = 0
-
-        def deeper(
-            chosen: list[int], shared: NDArray[np.int64], candidates: list[int]
-        ) -> list[int] | None:
-            """The first shard that begins with those chosen and goes on with candidates."""
-            nonlocal steps
-            missing = self.shard - len(chosen)
-            if not missing:
+        chosen: list[int] = []
+        nothing = np.zeros(len(self), dtype=np.int64)
+        # For each of those chosen, and before the first: what everybody shares with the shard so
+        # far, and who may come next.
+        levels = [(nothing, self._open(last_first, nothing))]
+        for _ in range(_STEPS):
+            shared, candidates = levels[-1]
+            if len(candidates) < self.shard - len(chosen):
+                levels.pop()
+                if not levels:
+                    raise self._full("a search of all others found none")
+                chosen.pop()
+                continue
+            chosen.append(candidates.pop())
+            if len(chosen) == self.shard:
                 return chosen
-            closed = taken[:, shared == self.overlap].any(axis=1)  # one of these would be too many
-            open_ones = [position for position in candidates if not closed[position]]
-            for i in range(len(open_ones) - missing + 1):
-                steps += 1
-                if steps > _STEPS:
-                    raise self._full(f"none was found in {_STEPS} steps of search")
-                position = open_ones[i]
-                found = deeper([*chosen, position], shared + taken[position], open_ones[i + 1 :])
-                if found:
-                    return found
-            return None
+            now = shared + self._taken[chosen[-1]]
+            levels.append((now, self._open(candidates, now)))
+        raise self._full(f"none was found in {_STEPS} steps of search")
 
-        found = deeper([], np.zeros(len(self), dtype=np.int64), order)
-        if found is None:
-            raise self._full("a search of all others found none")
-        return found
+    def _open(self, candidates: list[int], shared: NDArray[np.int64]) -> list[int]:
+        """The candidates of whom nobody has one who already shares as many as allowed."""
+        closed = self._taken[:, shared == self.overlap].any(axis=1)
+        return [position for position in candidates if not closed[position]]
 
     def _full(self, how: str) -> NoShardLeft:
         return NoShardLeft(

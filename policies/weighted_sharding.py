@@ -52,7 +52,7 @@ class WeightedSharding:
         self._drawing = [(name, name.encode(), weights[name]) for name in self.workers]
 
     def shard_of(self, customer: str) -> tuple[str, ...]:
-        """The workers of a customer, the first one first served."""
+        """The workers of a customer, in the order drawn."""
         own = derived_seed(customer.encode(), self.seed)
         # Half a step up: a hash of 0 has a logarithm too.
         waits = [

@@ -25,7 +25,7 @@ from chaosgrade.session import Session, activate
 
 WORKERS = [f"w{number:02}" for number in range(20)]
 ZONES = {"a": WORKERS[:10], "b": WORKERS[10:]}
-CUSTOMERS = [f"c{number}" for number in range(400)]
+CUSTOMERS = [f"c{number}" for number in range(240)]
 
 type Shards = Mapping[str, Sequence[str]]
 
@@ -59,14 +59,14 @@ def test_shuffle_sharding_is_as_expected(observe: Callable[..., dict[str, Any]])
     """Overlaps add up to all pairs, lie near what is expected, and nothing is held against it."""
     observed = observe(shuffled())
     overlap, fairness = observed["overlap"], observed["fairness"]
-    assert (observed["customers"], observed["workers"], observed["shard"]) == (400, 20, 4)
-    assert overlap["pairs"] == sum(row["pairs"] for row in overlap["shared"]) == 400 * 399 // 2
+    assert (observed["customers"], observed["workers"], observed["shard"]) == (240, 20, 4)
+    assert overlap["pairs"] == sum(row["pairs"] for row in overlap["shared"]) == 240 * 239 // 2
     for row in overlap["shared"]:
-        assert row["share"] == pytest.approx(row["expected"], abs=0.01)
+        assert row["share"] == pytest.approx(row["expected"], abs=0.015)
     assert overlap["p_value"] > 0.01
     assert abs(overlap["excess_sd"]) < 3
-    assert overlap["most_shared"] == 4  # 79,800 pairs, 1 in 4,845
-    assert fairness["mean"] == 80
+    assert overlap["most_shared"] == 4  # 28,680 pairs, 1 in 4,845
+    assert fairness["mean"] == 48
     assert fairness["p_value"] > 0.01
     assert failed(observed, most_shared=4) == []
     assert failed(observed) == ["no two customers share more than 3 workers"]
@@ -76,12 +76,12 @@ def test_the_test_of_overlaps_is_calibrated(observe: Callable[..., dict[str, Any
     """Sound assignments fail at 5% about that often, though pairs are not independent."""
     values = [
         observe({name: shard for name, shard in shuffled(seed).items() if len(name) < 4})
-        for seed in range(100, 120)
+        for seed in range(100, 115)
     ]
     low = [one for one in values if one["overlap"]["p_value"] <= 0.05]
-    assert len(low) <= 5  # one is expected of 20; more than 5 have a chance of 0.03%
-    assert sum(one["overlap"]["p_value"] for one in values) / 20 == pytest.approx(0.5, abs=0.2)
-    assert sum(one["fairness"]["p_value"] for one in values) / 20 == pytest.approx(0.5, abs=0.2)
+    assert len(low) <= 4  # 0.75 are expected of 15; more than 4 have a chance of 0.06%
+    assert sum(one["overlap"]["p_value"] for one in values) / 15 == pytest.approx(0.5, abs=0.2)
+    assert sum(one["fairness"]["p_value"] for one in values) / 15 == pytest.approx(0.5, abs=0.2)
 
 
 def test_fixed_groups_are_found_out(observe: Callable[..., dict[str, Any]]) -> None:
@@ -90,8 +90,8 @@ def test_fixed_groups_are_found_out(observe: Callable[..., dict[str, Any]]) -> N
     observed = observe({c: [*WORKERS[4 * int(groups.shard_of(c)[0]) :][:4]] for c in CUSTOMERS})
     assert observed["overlap"]["p_value"] <= 0.005
     assert observed["overlap"]["excess_sd"] > 10
-    assert observed["coverage"]["covered_by_one"] == 400
-    assert observed["coverage"]["least_cover"] == {"1": 400, "2": 0}
+    assert observed["coverage"]["covered_by_one"] == 240
+    assert observed["coverage"]["least_cover"] == {"1": 240, "2": 0}
     a, b = observed["coverage"]["pair"]
     assert a != b
     assert "customers overlap no more than by chance" in failed(observed, most_shared=4)
@@ -102,7 +102,7 @@ def test_an_unfair_assignment_is_found_out(observe: Callable[..., dict[str, Any]
     observed = observe({c: [WORKERS[0], *(w for w in s if w != WORKERS[0])][:4]
                         for c, s in shuffled().items()})  # fmt: skip
     assert observed["fairness"]["busiest"] == "w00"
-    assert observed["fairness"]["most"] == 400
+    assert observed["fairness"]["most"] == 240
     assert observed["fairness"]["p_value"] < 1e-6
     assert "no worker has more than 2 times the mean of customers" in failed(observed)
     assert "customers are spread no less evenly than by chance" in failed(observed)
@@ -126,7 +126,7 @@ def test_a_bounded_overlap_is_better_than_chance(
 ) -> None:
     """It deviates to the good side, and is not failed for it; its own file names the workers."""
     bounded = BoundedOverlap(WORKERS, 4, 2)
-    for customer in CUSTOMERS[:250]:
+    for customer in CUSTOMERS[:200]:
         bounded.assign(customer)
     bounded.save(tmp_path / "bounded.json")
     observed = assignment(file=str(tmp_path / "bounded.json"))
