@@ -236,7 +236,7 @@ def test_what_the_stage_does_not_play_is_refused_in_the_services_own_shape(stage
     calls: list[tuple[str, str, dict[str, Any]]] = [
         ("autoscaling", "start_instance_refresh", {"AutoScalingGroupName": "web"}),
         ("ec2", "describe_fpga_images", {}),
-        ("rds", "failover_db_cluster", {"DBClusterIdentifier": "orders"}),
+        ("rds", "start_db_cluster", {"DBClusterIdentifier": "orders"}),
         ("route53", "list_hosted_zones", {}),
         ("fis", "get_action", {"id": "aws:ec2:stop-instances"}),
         ("fis", "update_experiment_template", {"id": "EXT1"}),
