@@ -4,7 +4,7 @@ import contextlib
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chaosgrade.errors import UsageError
@@ -81,7 +81,6 @@ def test_a_line_that_makes_no_sense_is_refused(text: str, says: str) -> None:
     assert "\n" not in str(refused.value)
 
 
-@settings(deadline=None)  # a busy machine takes its time
 @given(
     st.from_regex(
         rf"({'|'.join(family_names())})(:[a-z]{{3,8}}=[-0-9.einf]{{1,6}})?", fullmatch=True
