@@ -8,6 +8,7 @@ Multi-AZ with Valkey and Redis OSS" and "DNS names and underlying IP".
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -68,9 +69,7 @@ class ManagedCache:
 
     async def create(self) -> None:
         """Start its servers, and wait until the replicas follow."""
-        async with asyncio.TaskGroup() as tasks:
-            for server in self._servers:
-                tasks.create_task(server.start())
+        await asyncio.gather(*(server.start() for server in self._servers))
         for server in self._replicas():
             await server.follow(self._primary)
         for server in self._replicas():
@@ -152,11 +151,12 @@ class ManagedCache:
         """The replica with the least lag, of those that can be reached."""
         if not self._fails_over:
             return None
-        candidates = [s for s in self._replicas() if s.running and not self._isolated(s)]
-        offsets = [(await server.replication()).offset for server in candidates]
-        return max(
-            zip(offsets, candidates, strict=True), key=lambda one: one[0], default=(0, None)
-        )[1]
+        offsets: dict[Server, int] = {}
+        for server in self._replicas():
+            if server.running and not self._isolated(server):
+                with suppress(OSError, TimeoutError):  # it does not answer
+                    offsets[server] = (await server.replication()).offset
+        return max(offsets, key=offsets.__getitem__, default=None)
 
     async def _recover_replicas(self) -> None:
         """Start what does not run any more, as replicas, as far as the network lets them be."""
