@@ -71,9 +71,11 @@ class AlarmReconciler:
         for alarm in list(self._alarms.alarms()):
             self._evaluate(replace(alarm, acts=False), end, unix_s)
 
-    def set_state(self, alarm: Alarm, state: str, reason: str, unix_s: float) -> None:
+    def set_state(
+        self, alarm: Alarm, state: str, reason: str, data: dict[str, object], unix_s: float
+    ) -> None:
         """Change a state at somebody's word, until the next evaluation, and do what follows."""
-        self._change(Change(alarm, state, reason, None, unix_s), {})
+        self._change(Change(alarm, state, reason, None, unix_s), data)
 
     def _evaluate(self, alarm: Alarm, end: int, unix_s: float) -> None:
         seen = points(self._store, alarm.condition, end)

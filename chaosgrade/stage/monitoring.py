@@ -79,5 +79,5 @@ class Monitoring:
         self._published.settle(now)
         self._alarms.settle(now)
 
-    def _set_state(self, name: str, state: str, reason: str) -> None:
-        self._alarms.set_state(self._kept.alarm(name), state, reason, time.time())
+    def _set_state(self, name: str, state: str, reason: str, data: dict[str, object]) -> None:
+        self._alarms.set_state(self._kept.alarm(name), state, reason, data, time.time())

@@ -79,20 +79,22 @@ def value_of(alarm: Any) -> Alarm:
     )
 
 
-def install(history: AlarmHistory, set_state: Callable[[str, str, str], None]) -> None:
+def install(
+    history: AlarmHistory, set_state: Callable[[str, str, str, dict[str, object]], None]
+) -> None:
     """Replace them, in this process, for good.
 
     Args:
         history: where it is noted how alarms are configured.
-        set_state: called with (alarm, state, reason) by SetAlarmState.
+        set_state: called with (alarm, state, reason, its data) by SetAlarmState.
     """
     _put_alarms(history)
     _describe_alarms(history)
-    replace(
-        MotoAlarm,
-        "update_state",
-        lambda alarm, reason, reason_data, state_value: set_state(alarm.name, state_value, reason),
-    )
+
+    def update_state(alarm: Any, reason: str, reason_data: str | None, state_value: str) -> None:
+        set_state(alarm.name, state_value, reason, json.loads(reason_data or "{}"))
+
+    replace(MotoAlarm, "update_state", update_state)
 
 
 def put_alarm(backend: Any, properties: Mapping[str, Any], history: AlarmHistory) -> Any:

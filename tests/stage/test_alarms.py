@@ -267,7 +267,7 @@ def test_an_action_that_fails_is_noted() -> None:
 def test_a_state_that_was_set_lasts_until_the_next_evaluation() -> None:
     """SetAlarmState; the actions follow it."""
     stage = _Stage(condition(1, 1))
-    stage.reconciler.set_state(stage.book.alarm, ALARM, "a drill", 302.0)
+    stage.reconciler.set_state(stage.book.alarm, ALARM, "a drill", {}, 302.0)
     assert (stage.book.alarm.state, len(stage.sent)) == (ALARM, 1)
     stage.sees(0, 100)
     assert stage.at(101) == OK

@@ -535,3 +535,48 @@ def test_the_balancer_leaves_at_the_end_of_standard_input() -> None:
             client.sendall(b"GET / HTTP/1.1\r\n")
             assert balancer.leave() == 0
     assert not runs(balancer.process.pid)
+
+
+_OF_A_MINUTE = {"interval_s": 6.0, "timeout_s": 300.0}
+"""Of a check where a minute is a second long."""
+
+
+def test_each_minute_tells_what_was_counted_in_it(
+    balancer: Child, address: tuple[str, int]
+) -> None:
+    """Answers by their class, and how long they took; the balancer's own ones are others."""
+    target = ScriptedTarget(lambda connection, request: bool(connection.sendall(_OK)))
+    groups = target_group({"i-1": target.address}, check=_OF_A_MINUTE)
+    configure(balancer, address, groups, time_scale=60.0)
+    balancer.wait_for("health", state="healthy")
+    for _ in range(3):
+        assert status(get(address)) == 200
+    counted: Counter[str] = Counter()
+    while counted["RequestCount"] < 3:
+        told = balancer.wait_for("requests", balancer="lb", zone="us-east-1a", target_group="tg")
+        counted.update(told["sums"])
+        assert told["second"] % 60 == 0
+        assert sum(count for _, count in told["response_times"]) == told["sums"]["RequestCount"]
+    assert counted == {"RequestCount": 3, "HTTPCode_Target_2XX_Count": 3}
+    target.close()
+    assert status(get(address)) == 502
+    told = balancer.wait_for("requests")
+    assert told["sums"] == {
+        "RequestCount": 1, "TargetConnectionErrorCount": 1,
+        "HTTPCode_ELB_5XX_Count": 1, "HTTPCode_ELB_502_Count": 1,
+    }  # fmt: skip
+    assert told["response_times"] == []
+
+
+def test_flows_of_a_layer_4_balancer_are_counted(balancer: Child, address: tuple[str, int]) -> None:
+    """New ones once, open ones at each look, by zone and over all of them."""
+    target = ScriptedTarget(lambda connection, request: True)
+    groups = target_group({"i-1": target.address}, check={**_OF_A_MINUTE, "protocol": "TCP"})
+    configure(balancer, address, groups, protocol="TCP", time_scale=60.0)
+    balancer.wait_for("health", state="healthy")
+    with socket.create_connection(address):
+        assert balancer.wait_for("requests")["sums"] == {"NewFlowCount": 1}
+        for zone in ("", "us-east-1a"):
+            while balancer.wait_for("flows", balancer="lb", zone=zone)["active"][-1] != 1:
+                pass
+    target.close()
