@@ -15,6 +15,9 @@ from chaosgrade.evidence import Record
 # A hole this long in the intended times means that traffic was not offered: no figure holds there.
 _HOLE_S = 0.5
 
+# Too many requests; and of a load balancer: the client had left before the answer.
+_NOT_SERVED = (429, 460)
+
 SPOT_INTERRUPTION = "ec2:spot-interruption"
 """The type of change that ends one Spot Instance, see `chaosgrade.changes.spot`."""
 
@@ -73,6 +76,25 @@ class Database(NamedTuple):
     seq: int
 
 
+class CallAttempt(NamedTuple):
+    """One attempt of a call to a dependency.
+
+    `at` is when it came and `took_ms` how long the answer took; `call` is the number of the call
+    that it belongs to; `status` is an HTTP status, 0 for none; `seq` is the record that holds it.
+    """
+
+    at: float
+    call: int
+    took_ms: float
+    status: int
+    seq: int
+
+    @property
+    def ok(self) -> bool:
+        """Whether it had an answer that no retry would better."""
+        return 100 <= self.status < 500 and self.status not in _NOT_SERVED
+
+
 class Health(NamedTuple):
     """The healthy targets of all observed target groups from `at` on."""
 
@@ -95,6 +117,7 @@ class History:
         notices: interruption notices of Spot Instances after each change, in order.
         struck: Spot Instances that the trial set out to interrupt.
         databases: a database after each change, in order.
+        calls: attempts of calls to a dependency, by time.
         fault_at: when the first change was sent; None when no fault was injected.
         window_end: when the observed window ended, or would have; None without a fault.
         over_at: when the fault was over: its undo began, or it had been an event without an undo;
@@ -113,6 +136,7 @@ class History:
     notices: tuple[Notices, ...]
     struck: frozenset[str]
     databases: tuple[Database, ...]
+    calls: tuple[CallAttempt, ...]
     fault_at: float | None
     window_end: float | None
     over_at: float | None
@@ -206,6 +230,7 @@ def read_history(records: Sequence[Record]) -> History:
             if record.kind == "change.applied" and record.data.get("type") == SPOT_INTERRUPTION
         ),
         databases=tuple(_databases(records)),
+        calls=tuple(sorted(_calls(records))),
         fault_at=fault.at if fault else None,
         window_end=_window_end(records, fault, start, scale) if fault else None,
         over_at=_over_at(records, fault),
@@ -257,6 +282,15 @@ def _databases(records: Sequence[Record]) -> list[Database]:
         Database(record.at, record["status"], record["zone"], record["address"], record.seq)
         for record in records
         if record.kind == "database"
+    ]
+
+
+def _calls(records: Sequence[Record]) -> list[CallAttempt]:
+    return [
+        CallAttempt(record["start"] + offset_ms / 1e3, call, took_ms, status, record.seq)
+        for record in records
+        if record.kind == "calls"
+        for call, offset_ms, took_ms, status in record["calls"]
     ]
 
 

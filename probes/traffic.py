@@ -78,6 +78,7 @@ def observe(
     retry_base_s: float = 0.05,
     retry_cap_s: float = 1.0,
     zone_header: str = "X-Zone",
+    customer_header: str = "X-Chaosgrade-Customer",
 ) -> TrafficObserver:
     """An observer that offers traffic to a load balancer, or to any address.
 
@@ -94,6 +95,7 @@ def observe(
         retry_base_s, retry_cap_s: the backoff's base and cap, in measured seconds.
         zone_header: header of an answer that names the Availability Zone it comes from; without it
             the zone is unknown.
+        customer_header: header that tells the system whose request it is, by the customer's number.
 
     Raises:
         UsageError: not exactly one of `balancer` and `url`, or a value that makes no sense.
@@ -116,6 +118,7 @@ def observe(
         seed=session.random.randrange(2**31),
         name_server=name_server_of(session.aws) if balancer else "",
         zone_header=zone_header,
+        customer_header=customer_header,
     )
     return TrafficObserver(session.evidence, spec)
 

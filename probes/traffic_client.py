@@ -106,7 +106,7 @@ class Client:
                 self._sessions[customer].request(
                     self._spec.method,
                     self._spec.url,
-                    headers={"X-Chaosgrade-Customer": str(customer)},
+                    headers={self._spec.customer_header: str(customer)},
                     allow_redirects=False,
                 ) as answer,
             ):

@@ -40,7 +40,11 @@ _StageUrl = Annotated[
     ),
 ]
 _Template = Annotated[
-    str, typer.Option("--template", help="What a private stage is built from: a name or a file.")
+    str | None,
+    typer.Option(
+        "--template",
+        help="What a private stage is built from, a name or a file, if not what an experiment names.",
+    ),
 ]
 _Parameters = Annotated[
     list[str] | None,
@@ -106,7 +110,7 @@ def gameday(
     suite: Annotated[str, typer.Option("--suite", help="Which experiments to run.")] = "default",
     target: _TargetKind = "stage",
     stage: _StageUrl = None,
-    template: _Template = "three-tier",
+    template: _Template = None,
     parameter: _Parameters = None,
     time_scale: _TimeScale = 20.0,
     fabric: _Fabric = "auto",
@@ -136,7 +140,7 @@ def run(
     ],
     target: _TargetKind = "stage",
     stage: _StageUrl = None,
-    template: _Template = "three-tier",
+    template: _Template = None,
     parameter: _Parameters = None,
     time_scale: _TimeScale = 20.0,
     fabric: _Fabric = "auto",
@@ -164,7 +168,7 @@ def plan(
     experiment: Annotated[str, typer.Argument(help="Name or file of an experiment.")],
     target: _TargetKind = "stage",
     stage: _StageUrl = None,
-    template: _Template = "three-tier",
+    template: _Template = None,
     parameter: _Parameters = None,
     time_scale: _TimeScale = 20.0,
     seed: _Seed = None,
@@ -185,7 +189,7 @@ def iam_policy(
     experiment: Annotated[str, typer.Argument(help="Name or file of an experiment.")],
     target: _TargetKind = "stage",
     stage: _StageUrl = None,
-    template: _Template = "three-tier",
+    template: _Template = None,
     parameter: _Parameters = None,
     time_scale: _TimeScale = 20.0,
     seed: _Seed = None,
@@ -206,7 +210,7 @@ def runbook(
     experiment: Annotated[str, typer.Argument(help="Name or file of an experiment.")],
     target: _TargetKind = "stage",
     stage: _StageUrl = None,
-    template: _Template = "three-tier",
+    template: _Template = None,
     parameter: _Parameters = None,
     time_scale: _TimeScale = 20.0,
     seed: _Seed = None,

@@ -10,12 +10,17 @@ from typing import NoReturn
 from chaosgrade import lifeline
 from chaosgrade.stage import event_loop, forking
 from chaosgrade.stage.fabric import Fabric
-from chaosgrade.stage.workload import web, worker
+from chaosgrade.stage.workload import quote, recommend, web, worker
 from chaosgrade.stage.workload.aws_client import read_ahead
 
 Serve = Callable[[str, int, Mapping[str, str], Callable[[], None]], Coroutine[object, object, None]]
 
-WORKLOADS: Mapping[str, Serve] = {"web": web.serve, "worker": worker.serve}
+WORKLOADS: Mapping[str, Serve] = {
+    "quote": quote.serve,
+    "recommend": recommend.serve,
+    "web": web.serve,
+    "worker": worker.serve,
+}
 """What an instance can run, imported before the fork so that a start takes milliseconds."""
 
 _AWS_SERVICES = ("dynamodb", "s3", "sqs")
