@@ -25,8 +25,8 @@ Kinds, with their fields (times are Unix seconds):
 - `ledger.found`: orders = [[first number, last number, how often each is there], ...]
 - `ledger.unread`: reason: what is there in the end is not known
 - `database`: identifier, status, zone, address: of its endpoint, or null; written when it changes
-- `calls`: balancer, start, calls = [[number of the call, offset_ms, took_ms, status], ...]: attempts
-  as an access log has them; unusable: lines of it that were no entries
+- `calls`: balancer, start, unusable: lines of the access log that were no entries,
+  calls = [[number of the call, offset_ms, took_ms, status], ...]: its attempts
 - `hypothesis`: when ("before" | "after"), met (bool), detail
 - `observation.end`: the observed window is over
 - `problem`: source, detail, exit_code: something that should have worked did not

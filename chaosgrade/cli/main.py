@@ -43,7 +43,7 @@ _Template = Annotated[
     str | None,
     typer.Option(
         "--template",
-        help="What a private stage is built from, a name or a file, if not what an experiment names.",
+        help="What a private stage is built from, a name or a file; else what experiments name.",
     ),
 ]
 _Parameters = Annotated[

@@ -128,7 +128,11 @@ def stage_command(
 @contextlib.contextmanager
 def _private_stage(target: Target, halt: Halt) -> Iterator[dict[str, Any]]:
     command = stage_command(
-        target.template or DEFAULT_TEMPLATE, target.parameters, target.time_scale, target.fabric, "--json"
+        target.template or DEFAULT_TEMPLATE,
+        target.parameters,
+        target.time_scale,
+        target.fabric,
+        "--json",
     )
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
         process = subprocess.Popen(

@@ -230,7 +230,7 @@ class _Application:
             RESOURCES_PATH: self._create,
             NOTIFICATIONS_PATH: self._notify,
             OBJECTS_PATH: self._put,
-            BUCKETS_PATH: lambda order: {"found": moto_buckets.exists(**order)},
+            BUCKETS_PATH: self._look_for_bucket,
         }
         if obey := orders.get(environ["PATH_INFO"]):
             with self._lock:
@@ -264,3 +264,6 @@ class _Application:
         except LookupError as error:
             return {"error": str(error.args[0])}
         return {}
+
+    def _look_for_bucket(self, order: Mapping[str, Any]) -> Mapping[str, object]:
+        return {"found": moto_buckets.exists(order["region"], order["bucket"])}

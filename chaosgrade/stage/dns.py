@@ -10,10 +10,11 @@ events go out on standard output; times are measured seconds:
 
 Records are in place of the last ones. Where a name has `addresses_outside`, customers are told
 those, as with split-horizon DNS: a load balancer's node has an address within the stage's network
-and one outside. Over UDP, IPv4 addresses only (RFC 1035).
-A TTL in DNS is whole seconds, a stage's is shorter: the answer's TTL is rounded down, so that nobody
-keeps it for too long, and an additional TXT record `ttl_ms=N` tells the stage's own resolver the
-rest.
+and one outside.
+
+Over UDP, IPv4 addresses only (RFC 1035). A TTL in DNS is whole seconds, a stage's is shorter: the
+answer's TTL is rounded down, so that nobody keeps it for too long, and an additional TXT record
+`ttl_ms=N` tells the stage's own resolver the rest.
 """
 
 import asyncio

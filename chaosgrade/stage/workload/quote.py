@@ -13,7 +13,13 @@ import sys
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
-from chaosgrade.stage.workload.http_server import Connection, Request, json_response, response
+from chaosgrade.stage.workload.http_server import (
+    Connection,
+    Request,
+    Routes,
+    json_response,
+    response,
+)
 from chaosgrade.stage.workload.request_reading import BadRequest, number_in_query
 
 _PRICE_CENTS = 1250
@@ -52,7 +58,7 @@ async def serve(
         environment: not read.
         on_listening: called once the port is open.
     """
-    routes = {
+    routes: Routes = {
         ("GET", "/quotes"): _quote,
         ("GET", "/health"): response(HTTPStatus.OK, b"ok", "Content-Type: text/plain"),
     }

@@ -12,7 +12,13 @@ import asyncio
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
-from chaosgrade.stage.workload.http_server import Connection, Request, json_response, response
+from chaosgrade.stage.workload.http_server import (
+    Connection,
+    Request,
+    Routes,
+    json_response,
+    response,
+)
 
 _PRODUCTS = ["mug", "kettle", "tea"]
 _LONGEST_WAIT_S = 0.4
@@ -56,7 +62,7 @@ async def serve(
     async def recommend(request: Request) -> bytes:
         return products if await counter.serve() else busy
 
-    routes = {
+    routes: Routes = {
         ("GET", "/recommendations"): recommend,
         ("GET", "/health"): response(HTTPStatus.OK, b"ok", "Content-Type: text/plain"),
     }

@@ -25,6 +25,7 @@ class TrafficSpec:
         url: http or https address that every request asks for.
         rate: requests per second, as a customer counts them (retries come on top).
         customers: how many customers share the requests.
+        first_customer: the number of the first of them.
         timeout_s: how long one attempt may take, in seconds.
         method: HTTP method.
         attempts: tries per request, the first included; above 1 the method must be idempotent.
@@ -55,6 +56,7 @@ class TrafficSpec:
     name_server: str = ""
     zone_header: str = "X-Zone"
     customer_header: str = "X-Chaosgrade-Customer"
+    first_customer: int = 0
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url) if isinstance(self.url, str) else None
@@ -66,7 +68,7 @@ class TrafficSpec:
                 raise UsageError(f"{name} must be a number, got {value!r}")
             if not 0 < value < float("inf"):
                 raise UsageError(f"{name} must be above 0, got {value}")
-        for name in ("customers", "attempts", "seed"):
+        for name in ("customers", "attempts", "seed", "first_customer"):
             value = getattr(self, name)
             if not isinstance(value, int):
                 raise UsageError(f"{name} must be a whole number, got {value!r}")
