@@ -174,7 +174,7 @@ class Balancer:
     def _keep_logs(self, balancers: Iterable[Mapping[str, Any]]) -> None:
         """Have nodes log where they are to; what they have not published still is."""
         wanted = {
-            (b["arn"], node["host"]): b["access_logs"] for b in balancers for node in b["nodes"]
+            (b["arn"], node["host"]): b.get("access_logs") for b in balancers for node in b["nodes"]
         }
         for key, place in wanted.items():
             log = self._logs.get(key)
