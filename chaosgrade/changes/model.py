@@ -149,6 +149,10 @@ class Lasting(Protocol):
         """Stop it, if it is under way; why it had stopped before its time, "" if it had not."""
         ...
 
+    def by_hand(self) -> str:
+        """A shell command with which a person does the same."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Change:

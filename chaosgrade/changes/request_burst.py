@@ -4,6 +4,7 @@ There is nothing to undo but to stop: the requests come from a process of this m
 itself after a while, with the run that it belongs to, and with the death of whoever started it.
 """
 
+import shlex
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -88,6 +89,13 @@ class RequestBurst:
             return ""
         sending.worker.stop()
         return sending.death
+
+    def by_hand(self) -> str:
+        """A loop of curl, for as long and, but for the answers' time, as often."""
+        one = ["curl", "--silent", "--output", "/dev/null", "--max-time", f"{_TIMEOUT_S:g}"]
+        one += ["--header", f"{self.header}: {self.customer}", self.url]
+        times = max(1, round(self.rate * self.duration_s))
+        return f"for i in $(seq {times}); do {shlex.join(one)}; sleep {1 / self.rate:g}; done"
 
     def effect(self, aws: Aws) -> Effect:
         """Whether a request has done harm: it was not served, and not turned down either."""

@@ -127,6 +127,7 @@ class Hosts:
         workload, host, port = order["workload"], order["host"], int(order["port"])
         if known:
             self._fabric.attach(known.host, known.port)
+        instance_process.make_ready_for(order["environment"])
         pid, ready = instance_process.spawn(
             self._fabric, workload, host, port, order["environment"], float(order["boot_s"])
         )

@@ -1,5 +1,6 @@
 """The process of one instance: its birth by fork, its signals, its state."""
 
+import importlib
 import os
 import signal
 import sys
@@ -26,12 +27,23 @@ WORKLOADS: Mapping[str, Serve] = {
 _AWS_SERVICES = ("dynamodb", "s3", "sqs")
 """That the workloads call."""
 
+_CALLING_SERVICES = frozenset({"QUOTE_WORKERS", "RECOMMENDATIONS_URL"})
+
 _EFFECT_S = 1.0
 
 
 def make_ready() -> None:
     """What every instance would do at its start, done once before the forks."""
     read_ahead(*_AWS_SERVICES)
+
+
+def make_ready_for(environment: Mapping[str, str]) -> None:
+    """What an instance with this environment would import at its start, and not every stage needs.
+
+    Done once before the fork: an import in each of them is a second before they listen.
+    """
+    if not _CALLING_SERVICES.isdisjoint(environment):
+        importlib.import_module("chaosgrade.stage.workload.service_client")
 
 
 def spawn(
