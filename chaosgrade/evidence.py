@@ -29,6 +29,8 @@ Kinds, with their fields (times are Unix seconds):
   calls = [[number of the call, offset_ms, took_ms, status], ...]: its attempts
 - `hypothesis`: when ("before" | "after"), met (bool), detail
 - `observation.end`: the observed window is over
+- `aftermath.start`: after_s: what follows the undo is observed for so many AWS seconds
+- `logs.awaited`: balancer, wait_s: its access logs are read after so many measured seconds
 - `problem`: source, detail, exit_code: something that should have worked did not
 - `run.end`: status ("completed" | "halted" | "aborted"), undone (bool),
   reason (why a stop was requested, or "")

@@ -240,10 +240,12 @@ class GradedRun:
 
     def _watch_aftermath(self) -> None:
         """Let observers see how the system takes the undo, if the experiment asks for it."""
-        if self._changing is None or self.stop.requested:
+        after_s = self._extension.after_s if self._changing is not None else 0.0
+        if not after_s or self.stop.requested:
             return
+        self.evidence.append("aftermath.start", after_s=after_s)
         with contextlib.suppress(InterruptExecution):  # somebody does not want to wait
-            self.stop.wait(self._extension.after_s / self._environment.time_scale)
+            self.stop.wait(after_s / self._environment.time_scale)
 
     def _undo(self) -> bool:
         """Undo; whether it is certain that everything is as it was."""

@@ -186,8 +186,9 @@ class AccessLogObserver:
             LogUnusable: there is nothing in them.
         """
         scale = self._session.aws.environment.time_scale
-        late_s = max(_LATE_S / scale, _LATE_AT_LEAST_S)
-        deadline = time.monotonic() + _PUBLISHED_EVERY_S / scale + late_s
+        wait_s = _PUBLISHED_EVERY_S / scale + max(_LATE_S / scale, _LATE_AT_LEAST_S)
+        self._evidence.append("logs.awaited", balancer=self._place.name, wait_s=wait_s)
+        deadline = time.monotonic() + wait_s
         while time.monotonic() < deadline and not self._session.stop.requested:
             time.sleep(_LOOK_S)
         attempts, unusable = read_attempts(self._session.aws, self._place, self._since)

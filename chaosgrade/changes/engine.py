@@ -238,6 +238,9 @@ class Engine:
                     return
                 self._lasting.append(change.subject)
             change.subject.begin(self._aws, self._clock)
+            if self._closed:  # the undo came while it began, and could not end it
+                change.subject.end()
+                return
         self._journal.applied(entry)
         self._record(
             "change.applied",
