@@ -1,6 +1,7 @@
 # Two commands do everything on a fresh machine: `make gameday` and `make test`.
 PYTHON := .venv/bin/python
 STAMP := .venv/.ready
+unexport PYTHONDONTWRITEBYTECODE # each of the many processes of a test would compile every module
 
 .PHONY: gameday test check format setup lock docs matrix safety mutation bench picture clean
 
