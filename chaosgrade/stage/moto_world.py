@@ -121,7 +121,9 @@ class MotoWorld:
             nic.private_ip_address = address
             nic.private_ip_addresses = [{"Primary": True, "PrivateIpAddress": address}]
             nic.on_stage = True
-        tags = {**self._ec2.tags.get(instance.id, {})}  # instance.get_tags() reads those of everything
+        tags = {
+            **self._ec2.tags.get(instance.id, {})
+        }  # instance.get_tags() reads those of everything
         return Host(
             instance.id,
             instance.state,
