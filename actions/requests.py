@@ -4,12 +4,11 @@ from typing import Any
 
 from chaoslib.types import Configuration, Secrets
 
-from chaosgrade.aws import Call
 from chaosgrade.changes.model import Change
 from chaosgrade.changes.request_burst import RequestBurst
 from chaosgrade.errors import UsageError
 from chaosgrade.session import activity
-from chaosgrade.traffic.address import address_of
+from chaosgrade.traffic.address import address_of, balancer_named
 
 __all__ = ["send_requests"]
 
@@ -68,8 +67,7 @@ def send_requests(
                 f"got {wanted_s:g}"
             )
         url = address_of(session.aws, balancer, None, path)
-        answer = session.aws.send(Call("elbv2", "DescribeLoadBalancers", {"Names": [balancer]}))
-        arn = str(answer["LoadBalancers"][0]["LoadBalancerArn"])
+        arn = str(balancer_named(session.aws, balancer)["LoadBalancerArn"])
         burst = RequestBurst(arn, url, customer_header, customer, rate, measured_s)
         (done,) = session.executor.apply([Change(burst)])
         return [

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import batched
 
-from chaosgrade.aws import Aws, Call, ResourceGone
-from chaosgrade.errors import ChaosgradeError, Exit, TargetNotFound, UsageError
+from chaosgrade.aws import Aws, Call
+from chaosgrade.errors import ChaosgradeError, Exit, UsageError
 from chaosgrade.evidence import EvidenceLog
 from chaosgrade.session import Session
+from chaosgrade.traffic.address import balancer_named
 
 READS: tuple[str, ...] = (
     "elasticloadbalancing:DescribeLoadBalancerAttributes",
@@ -96,14 +97,7 @@ def place_of(aws: Aws, balancer: str) -> LogPlace:
         TargetNotFound: there is no such load balancer.
         UsageError: it does not log.
     """
-    missing = TargetNotFound(f"there is no load balancer {balancer}; check the name and the Region")
-    try:
-        answer = aws.send(Call("elbv2", "DescribeLoadBalancers", {"Names": [balancer]}))
-    except ResourceGone:
-        raise missing from None
-    if not answer["LoadBalancers"]:
-        raise missing
-    arn = str(answer["LoadBalancers"][0]["LoadBalancerArn"])
+    arn = str(balancer_named(aws, balancer)["LoadBalancerArn"])
     call = Call("elbv2", "DescribeLoadBalancerAttributes", {"LoadBalancerArn": arn})
     attributes = {one["Key"]: one["Value"] for one in aws.send(call)["Attributes"]}
     if attributes.get("access_logs.s3.enabled") != "true":

@@ -1,5 +1,8 @@
 """Where customers find a system: the address that its load balancer listens at."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from chaosgrade.aws import Aws, Call, ResourceGone
 from chaosgrade.errors import TargetNotFound, UsageError
 
@@ -30,14 +33,7 @@ def address_of(aws: Aws, balancer: str | None, url: str | None, path: str) -> st
         return url
     if not path.startswith("/"):
         raise UsageError(f"path must start with /, got {path!r}")
-    missing = TargetNotFound(f"there is no load balancer {balancer}; check the name and the Region")
-    try:
-        answer = aws.send(Call("elbv2", "DescribeLoadBalancers", {"Names": [balancer]}))
-    except ResourceGone:
-        raise missing from None
-    if not answer["LoadBalancers"]:
-        raise missing
-    found = answer["LoadBalancers"][0]
+    found = balancer_named(aws, str(balancer))
     arn = found["LoadBalancerArn"]
     listeners = [
         listener
@@ -52,3 +48,20 @@ def address_of(aws: Aws, balancer: str | None, url: str | None, path: str) -> st
         )
     first = min(listeners, key=lambda listener: int(listener["Port"]))
     return f"{_SCHEMES[first['Protocol']]}://{found['DNSName']}:{first['Port']}{path}"
+
+
+def balancer_named(aws: Aws, name: str) -> Mapping[str, Any]:
+    """A load balancer, as Elastic Load Balancing describes it.
+
+    Raises:
+        TargetNotFound: there is none of that name.
+    """
+    missing = TargetNotFound(f"there is no load balancer {name}; check the name and the Region")
+    try:
+        answer = aws.send(Call("elbv2", "DescribeLoadBalancers", {"Names": [name]}))
+    except ResourceGone:
+        raise missing from None
+    if not answer["LoadBalancers"]:
+        raise missing
+    found: Mapping[str, Any] = answer["LoadBalancers"][0]
+    return found

@@ -14,6 +14,8 @@ from chaosgrade.policies.shuffle_sharding import ShuffleSharding
 from chaosgrade.probes.access_log import Attempt, parsed
 from tests.stage.conftest import Stage, eventually, running_stage
 
+pytestmark = pytest.mark.stage
+
 WORKERS = ShuffleSharding([f"quote-{n}" for n in range(1, 9)], 2)
 BUCKET = "services-logs-123456789012"
 

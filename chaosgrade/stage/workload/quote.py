@@ -7,19 +7,13 @@ There is a bug in it: a quantity of nothing ends the process. That is what makes
 poison: whoever sends it takes down the worker that it reaches, for all of its customers.
 """
 
-import asyncio
 import os
 import sys
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
-from chaosgrade.stage.workload.http_server import (
-    Connection,
-    Request,
-    Routes,
-    json_response,
-    response,
-)
+from chaosgrade.stage.workload import http_server
+from chaosgrade.stage.workload.http_server import Request, Routes, json_response, response
 from chaosgrade.stage.workload.request_reading import BadRequest, number_in_query
 
 _PRICE_CENTS = 1250
@@ -62,9 +56,4 @@ async def serve(
         ("GET", "/quotes"): _quote,
         ("GET", "/health"): response(HTTPStatus.OK, b"ok", "Content-Type: text/plain"),
     }
-    server = await asyncio.get_running_loop().create_server(
-        lambda: Connection(routes), host, port, backlog=512, reuse_port=True
-    )
-    on_listening()
-    async with server:
-        await server.serve_forever()
+    await http_server.serve(host, port, routes, on_listening)

@@ -12,13 +12,8 @@ import asyncio
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
-from chaosgrade.stage.workload.http_server import (
-    Connection,
-    Request,
-    Routes,
-    json_response,
-    response,
-)
+from chaosgrade.stage.workload import http_server
+from chaosgrade.stage.workload.http_server import Request, Routes, json_response, response
 
 _PRODUCTS = ["mug", "kettle", "tea"]
 _LONGEST_WAIT_S = 0.4
@@ -66,9 +61,4 @@ async def serve(
         ("GET", "/recommendations"): recommend,
         ("GET", "/health"): response(HTTPStatus.OK, b"ok", "Content-Type: text/plain"),
     }
-    server = await asyncio.get_running_loop().create_server(
-        lambda: Connection(routes), host, port, backlog=512, reuse_port=True
-    )
-    on_listening()
-    async with server:
-        await server.serve_forever()
+    await http_server.serve(host, port, routes, on_listening)
