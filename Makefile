@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 STAMP := .venv/.ready
 
-.PHONY: gameday test check format setup lock docs matrix safety mutation bench picture clean
+.PHONY: gameday test check format setup lock docs matrix classifier safety mutation bench picture clean
 
 gameday: $(STAMP) ## set up, run the default suite on the embedded stage, print the grade
 	.venv/bin/chaosgrade gameday
@@ -41,6 +41,10 @@ bench: $(STAMP) ## every benchmark: prints figures beside their peers
 	$(PYTHON) benchmarks/backoff.py
 	$(PYTHON) benchmarks/data_services.py
 	$(PYTHON) benchmarks/shuffle_sharding.py
+	$(PYTHON) benchmarks/retry_log.py
+
+classifier: $(STAMP) ## synthetic clients of every backoff family: prints the confusion matrix
+	$(PYTHON) -m scripts.backoff_confusion
 
 picture: $(STAMP) ## the terminal picture of the README, from a real run
 	$(PYTHON) scripts/terminal_picture.py

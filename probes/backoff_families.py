@@ -1,0 +1,399 @@
+"""Families of backoff: each a law of the gap before retry n, with priors on what it leaves open.
+
+With n the number of the retry from 1, b the base, m the factor, c the cap and U uniform:
+
+    none                   0
+    fixed                  b
+    linear                 b·n, or b + d·(n-1)
+    fibonacci              b·F(n)
+    exponential            min(c, b·m^(n-1))
+    full-jitter            U(0, min(c, b·m^(n-1)))
+    equal-jitter           h + U(0, h), h = min(c, b·m^(n-1)) / 2
+    decorrelated-jitter    min(c, U(b, 3·previous)), the first U(b, 3b)
+    additive-jitter        one of the curves above + U(0, j), or another bounded delay
+    multiplicative-jitter  min(c, b·m^(n-1)) · U(1-r, 1+r)
+
+Sources: Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog (2015); gRPC,
+"Connection Backoff Protocol". A first retry may come at once, whatever the family; n counts it.
+
+Noise and jitter on top are the same but for their width. Timers are late by up to some 25 ms on a
+machine that has time, and by up to 70 ms (95th percentile) on one that has not: what spreads less
+is no jitter, what spreads more is; in between both have a chance, and gaps of other lengths decide.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chaosgrade.probes.backoff_curves import (
+    DOUBLING,
+    EXPONENTIAL,
+    FIBONACCI,
+    FIXED,
+    LINEAR,
+    NONE,
+    STEPPED,
+    Curve,
+)
+from chaosgrade.probes.backoff_law import Floats, Law
+
+FAMILIES = (
+    "no-retry",
+    "none",
+    "fixed",
+    "linear",
+    "fibonacci",
+    "exponential",
+    "full-jitter",
+    "equal-jitter",
+    "decorrelated-jitter",
+    "additive-jitter",
+    "multiplicative-jitter",
+)
+
+JITTERED = frozenset(family for family in FAMILIES if family.endswith("-jitter"))
+
+IMPOSSIBLE = -1e9
+"""Logarithm of the prior of what cannot be; finite, so that a search finds its way back."""
+
+_LATE_S, _NOISE_S = 0.003, 0.003
+_TIMERS_S, _JITTER_S = 0.025, 0.06
+_NARROW = 1e-3
+_CLOCK_S = 0.0004
+
+
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """Gaps of many requests.
+
+    Args:
+        number: which retry each gap precedes, from 1.
+        seconds: its length.
+        previous: the gap before it of the same request, in seconds; NaN where there is none.
+        grain_s: how coarse the clock is that they were taken with.
+
+    Attributes:
+        numbers: the numbers of retries that there are, rising.
+        index: of each gap's number among them.
+    """
+
+    number: NDArray[np.int64]
+    seconds: Floats
+    previous: Floats
+    grain_s: float = 0.0
+    numbers: Floats = field(init=False)
+    index: NDArray[np.intp] = field(init=False)
+
+    def __post_init__(self) -> None:
+        numbers, index = np.unique(self.number, return_inverse=True)
+        object.__setattr__(self, "numbers", numbers.astype(np.float64))
+        object.__setattr__(self, "index", index)
+
+    def __len__(self) -> int:
+        return len(self.seconds)
+
+    def where(self, kept: NDArray[np.bool_]) -> "Gaps":
+        """Some of them."""
+        return Gaps(self.number[kept], self.seconds[kept], self.previous[kept], self.grain_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """Where the gaps lie, for each number of a retry, in seconds."""
+
+    number: Floats
+    low: Floats
+    middle: Floats
+    upper: Floats
+    high: Floats
+
+    @classmethod
+    def of(cls, gaps: Gaps, first: int) -> "Levels":
+        """Of the gaps from retry number `first` on."""
+        numbers = [n for n in gaps.numbers[:16] if n >= first]
+        groups = [np.sort(gaps.seconds[gaps.number == n]) for n in numbers]
+        return cls(
+            np.array(numbers, dtype=np.float64),
+            np.maximum([group[len(group) // 50] for group in groups], 0.001),
+            np.maximum([np.median(group) for group in groups], 0.001),
+            np.maximum([group[len(group) * 3 // 4] for group in groups], 0.001),
+            # The upper end of n uniform draws lies on average at n/(n+1) of the range.
+            np.maximum(
+                [group[-1 - len(group) // 50] * (1 + 1 / len(group)) for group in groups], 0.001
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One number that a candidate leaves open.
+
+    Args:
+        name: of the number.
+        scale: "log", "logit" or "plain": the coordinate in which it is sought.
+        start: its value where the search begins.
+        prior: logarithm of the prior density in that coordinate.
+    """
+
+    name: str
+    scale: str
+    start: float
+    prior: Callable[[float], float]
+
+    @property
+    def coordinate(self) -> float:
+        """Where the search begins, in its coordinate."""
+        if self.scale == "log":
+            return math.log(self.start)
+        if self.scale == "logit":
+            return math.log(self.start / (1.0 - self.start))
+        return self.start
+
+    @property
+    def step(self) -> float:
+        """How far the search looks around at first, in its coordinate."""
+        return {"log": 0.15, "logit": 0.3, "plain": 0.004}[self.scale]
+
+    def value(self, coordinate: float) -> float:
+        """The number at a coordinate."""
+        if self.scale == "log":
+            return math.exp(min(coordinate, 50.0))
+        if self.scale == "logit":
+            return 0.5 * (1.0 + math.tanh(0.5 * coordinate))
+        return coordinate
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One way in which clients may back off, parameters open.
+
+    Args:
+        family: as it is reported.
+        curve: how the gap grows.
+        form: what is random: "exact", "full", "equal", "around", "on-top" or "decorrelated".
+        cap: where the cap cuts, "before" or "after" the jitter; "" when it was not reached.
+        shape: of noise or jitter on top: "box", "bell" or "tail".
+        immediate: whether the first retry comes at once.
+        shift: how many retries later than n the curve begins.
+    """
+
+    family: str
+    curve: Curve
+    form: str
+    cap: str = ""
+    shape: str = "box"
+    immediate: bool = False
+    shift: int = 0
+
+    def parameters(self, gaps: Gaps) -> tuple[Parameter, ...]:
+        """What is open, with a start from the gaps themselves."""
+        levels = Levels.of(gaps, 2 if self.immediate else 1)
+        level = {"full": levels.high, "equal": levels.high, "around": levels.middle}.get(
+            self.form, levels.low
+        )
+        values = self.curve.start(self._count(levels.number), level, bool(self.cap))
+        if self.form == "decorrelated":
+            values["base_s"] = float(levels.low.min())
+        grain_s = gaps.grain_s
+        priors = dict(_PRIORS)
+        if self.form == "full" and self.curve is FIXED:
+            priors["base_s"] = _jitter_prior(grain_s)  # what is narrower is noise
+        found = [Parameter(name, "log", values[name], priors[name]) for name in self.curve.open]
+        spreads_s = np.maximum(levels.high - levels.low, 0.002)
+        spread_s = float(np.median(spreads_s) if self.form == "exact" else np.max(spreads_s))
+        if self.cap:
+            highest = float(levels.high.max())
+            # What is cut after the jitter gathers at the cap: most of the longest gaps lie there.
+            last = level[-1] if self.cap == "before" else levels.upper[-1]
+            found.append(Parameter("cap_s", "log", float(last), _log_uniform(0.01, 1.1 * highest)))
+        if self.form == "around":
+            share = float(np.median((levels.high - levels.low) / (levels.high + levels.low)))
+            found.append(Parameter("share", "logit", min(max(share, 0.04), 0.88), _share_prior))
+        if self.form == "on-top":
+            found.append(Parameter("jitter_s", "log", max(spread_s, 0.05), _jitter_prior(grain_s)))
+        noise_s = _NOISE_S + grain_s / 3
+        late_s, near_s = _LATE_S, 2 * noise_s
+        if self.form == "exact":
+            # The level is that of the earliest, what makes the others later is the width.
+            late_s, near_s = 0.0, max(min(spread_s / 8, noise_s), 2 * _CLOCK_S)
+            width_s = min(spread_s, 0.05 + grain_s)
+            found.append(Parameter("width_s", "log", width_s, _noise_prior(grain_s)))
+        found.append(Parameter("late_s", "plain", late_s, _normal(_LATE_S, 1.3 * noise_s)))
+        found.append(Parameter("noise_s", "log", near_s, _noise_level(noise_s)))
+        return tuple(found)
+
+    def law(self, values: Mapping[str, float], gaps: Gaps) -> Law:
+        """The law of each gap for these values of the parameters."""
+        width_s = values["width_s"] if self.form == "exact" and self.shape == "box" else 0.0
+        top = self.nominal(gaps.numbers, values)
+        if self.cap == "before":
+            top = np.minimum(top, values["cap_s"])
+        low, high = self._edges(top, values)
+        noise = np.full(len(top), values["noise_s"])
+        if self.shape == "bell":
+            noise = np.hypot(noise, values["jitter_s"] / 4)
+        if self.immediate and gaps.numbers[0] == 1:
+            low[0], high[0], noise[0] = 0.0, width_s, values["noise_s"]
+        low, high = low[gaps.index], high[gaps.index]
+        if self.form == "decorrelated":
+            slept = gaps.previous - values["late_s"]
+            began = gaps.number <= 1 + self.immediate  # before it the base counts as the previous
+            high = np.where(began, high, 3.0 * np.fmax(slept, values["base_s"]))
+        spread = noise[gaps.index] if self.shape == "bell" else values["noise_s"]
+        high = np.maximum(high, low + _NARROW * spread)
+        ceiling = values["cap_s"] if self.cap == "after" else None
+        # Of an exponential delay, 95% are shorter than three times its mean.
+        tail = 0.0
+        if self.shape == "tail":
+            tail = values["width_s" if self.form == "exact" else "jitter_s"] / 3
+        return Law(low, high, ceiling, values["late_s"], spread, tail)
+
+    def possible(self, values: Mapping[str, float], gaps: Gaps) -> bool:
+        """Whether a cap, if there is one, cuts something and leaves enough to know the curve by."""
+        if not self.cap:
+            return True
+        cap_s = values["cap_s"]
+        if self.form == "decorrelated":
+            return 1.3 * values["base_s"] < cap_s
+        numbers = gaps.numbers[1:] if self.immediate and gaps.numbers[0] == 1 else gaps.numbers
+        nominal = self.nominal(numbers, values)
+        free = min(len(self.curve.open), len(nominal)) - 1  # the last number that must be below
+        jitter_s = values.get("jitter_s", 0.0)
+        reach_s = nominal[-1] * (1.0 + values.get("share", 0.0)) + jitter_s
+        return bool(
+            1.02 * nominal[free] + jitter_s / 2
+            < cap_s
+            < (reach_s if self.cap == "after" else nominal[-1])
+        )
+
+    def nominal(self, numbers: Floats, values: Mapping[str, float]) -> Floats:
+        """The curve before cap and jitter at these numbers of retries, in seconds."""
+        return self.curve.at(self._count(numbers), values)
+
+    def _count(self, numbers: Floats) -> Floats:
+        return np.maximum(numbers - self.shift, 1.0) if self.shift else numbers
+
+    def _edges(self, top: Floats, values: Mapping[str, float]) -> tuple[Floats, Floats]:
+        """The range before each retry, arrays of their own."""
+        shares = {"full": (0.0, 1.0), "equal": (0.5, 1.0), "decorrelated": (1.0, 3.0)}
+        if self.form == "around":
+            shares["around"] = (1.0 - values["share"], 1.0 + values["share"])
+        if self.form in shares:
+            low, high = shares[self.form]
+            return low * top, high * top
+        width_s = values["width_s"] if self.form == "exact" else values["jitter_s"]
+        edges_s = {"box": (0.0, width_s), "bell": (width_s / 2, width_s / 2), "tail": (0.0, 0.0)}
+        begin_s, end_s = edges_s[self.shape]
+        return top + begin_s, top + end_s
+
+
+def candidates(gaps: Gaps) -> Iterator[Candidate]:
+    """Everything that these gaps might be, noise and jitter on top in the shape of a box."""
+    numbers = int(gaps.number.max())
+    yield Candidate("none", NONE, "exact")
+    for immediate in (False, True) if _begins_at_once(gaps) else (False,):
+        seen = numbers - immediate
+        shifts = (0, 1) if immediate else (0,)
+        for curve in (FIXED, LINEAR, STEPPED, FIBONACCI, DOUBLING, EXPONENTIAL):
+            for shift in shifts if curve in (LINEAR, FIBONACCI) else (0,):
+                for cap in ("",) if curve is FIXED or seen < 3 else ("", "before"):
+                    yield Candidate(
+                        curve.family, curve, "exact", cap, immediate=immediate, shift=shift
+                    )
+        for curve in (FIXED, LINEAR, DOUBLING, EXPONENTIAL):
+            for cap in _caps(curve, seen):
+                yield Candidate("additive-jitter", curve, "on-top", cap, immediate=immediate)
+                if curve is LINEAR:
+                    continue
+                yield Candidate("full-jitter", curve, "full", cap, immediate=immediate)
+                if curve is FIXED:
+                    continue
+                yield Candidate("equal-jitter", curve, "equal", cap, immediate=immediate)
+                yield Candidate("multiplicative-jitter", curve, "around", cap, immediate=immediate)
+        for cap in ("", "after"):
+            yield Candidate("decorrelated-jitter", FIXED, "decorrelated", cap, immediate=immediate)
+
+
+def shapes(candidate: Candidate) -> tuple[str, ...]:
+    """Other shapes that the candidate's noise or jitter on top may have."""
+    if candidate.form == "exact":
+        return ("tail",)
+    if candidate.form == "on-top" and candidate.cap != "after":
+        # With a tail the gap before an immediate first retry would have it too.
+        return ("bell",) if candidate.immediate else ("bell", "tail")
+    return ()
+
+
+def _caps(curve: Curve, seen: int) -> tuple[str, ...]:
+    if curve is FIXED or curve is LINEAR or seen < 2:
+        return ("",)
+    return ("", "before", "after") if seen > 2 else ("", "after")
+
+
+def _begins_at_once(gaps: Gaps) -> bool:
+    """Whether the first retry may come at once and the second not."""
+    first, second = (gaps.seconds[gaps.number == n] for n in (1, 2))
+    if not len(first) or not len(second):
+        return False
+    return bool(np.median(first) < 0.1 + gaps.grain_s and np.median(first) < np.median(second) / 3)
+
+
+def _log_uniform(low: float, high: float) -> Callable[[float], float]:
+    start, end = math.log(low), math.log(max(high, 2 * low))
+    density = -math.log(end - start)
+    return lambda x: density if start <= x <= end else IMPOSSIBLE * (1 + abs(x))
+
+
+def _normal(mean: float, deviation: float) -> Callable[[float], float]:
+    density = -math.log(deviation * math.sqrt(2 * math.pi))
+    return lambda x: density - 0.5 * ((x - mean) / deviation) ** 2
+
+
+def _noise_level(median_s: float) -> Callable[[float], float]:
+    """Log-normal, and never below what a clock can tell."""
+    normal = _normal(math.log(median_s), 0.9)
+    return lambda x: normal(x) if x > math.log(_CLOCK_S) else IMPOSSIBLE * (1 + abs(x))
+
+
+def _noise_prior(grain_s: float) -> Callable[[float], float]:
+    """Any width up to what timers do; beyond it less and less."""
+    start, end = math.log(2 * _CLOCK_S), math.log(_TIMERS_S + 1.5 * grain_s)
+    density = -math.log(end - start)
+
+    def prior(x: float) -> float:
+        if x < start:
+            return IMPOSSIBLE * (1 + abs(x))
+        return density - 0.5 * (max(x - end, 0.0) / 0.35) ** 2
+
+    return prior
+
+
+def _jitter_prior(grain_s: float) -> Callable[[float], float]:
+    """Any width from what contention does; below it less and less."""
+    start, end = math.log(_JITTER_S + 4 * grain_s), math.log(1e3)
+    density = -math.log(end - start)
+
+    def prior(x: float) -> float:
+        if x > end or x < math.log(_TIMERS_S):
+            return IMPOSSIBLE * (1 + abs(x))
+        return density - 0.5 * (max(start - x, 0.0) / 0.3) ** 2
+
+    return prior
+
+
+def _share_prior(x: float) -> float:
+    """Uniform in the share, less what has another name: exact, equal jitter and full jitter."""
+    share = 0.5 * (1.0 + math.tanh(0.5 * x))
+    if share < 0.03 or share > 0.9 or abs(share - 1 / 3) < 0.03:
+        return IMPOSSIBLE * (1 + abs(x))
+    return math.log(share * (1.0 - share))
+
+
+_PRIORS: Mapping[str, Callable[[float], float]] = {
+    "base_s": _log_uniform(0.02, 1e3),
+    "factor": _log_uniform(1.3, 12.0),
+    "step_s": _log_uniform(0.008, 1e3),
+}

@@ -1,0 +1,154 @@
+"""How well each family explains gaps: maximum a posteriori by search, evidence by Laplace's method.
+
+The evidence of a candidate is the probability of the gaps, averaged over its parameters: it falls
+with every parameter that has to be chosen precisely, so that a family which can imitate everything
+does not win by that. Source: D. J. C. MacKay, "Bayesian Interpolation", Neural Computation (1992).
+"""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.optimize import minimize
+
+from chaosgrade.probes.backoff_families import Candidate, Gaps, Parameter, candidates, shapes
+from chaosgrade.probes.backoff_law import Floats, stray_density
+
+_SCREENED = 120  # gaps of the first look
+_SCREEN_NATS = 40.0
+_FINAL_NATS = 15.0
+_RESTARTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A candidate with the values that suit the gaps best.
+
+    Args:
+        candidate: what was fitted.
+        values: of its parameters.
+        peak: logarithm of likelihood and prior at these values.
+        evidence: logarithm of the probability of the gaps under the candidate.
+    """
+
+    candidate: Candidate
+    values: Mapping[str, float]
+    peak: float
+    evidence: float = -math.inf
+
+
+class _Search:
+    """The search for the values of one candidate."""
+
+    def __init__(self, candidate: Candidate, gaps: Gaps) -> None:
+        self._candidate, self._gaps = candidate, gaps
+        self._stray = stray_density(gaps.seconds)
+        self._parameters: Sequence[Parameter] = candidate.parameters(gaps)
+
+    def run(self, start: Mapping[str, float] | None, evaluations: int) -> Fit:
+        """The best fit of a bounded search."""
+        parameters = (
+            [replace(p, start=start[p.name]) for p in self._parameters]
+            if start
+            else self._parameters
+        )
+        first = np.array([p.coordinate for p in parameters])
+        simplex = np.vstack([first, first + np.diag([p.step for p in parameters])])
+        found = minimize(
+            self._loss,
+            first,
+            method="Nelder-Mead",
+            options={
+                "initial_simplex": simplex,
+                "maxfev": evaluations,
+                "fatol": 0.05,
+                "xatol": 1e-3,
+            },
+        )
+        return Fit(self._candidate, self._values(found.x), -float(found.fun))
+
+    def settle(self, fit: Fit) -> Fit:
+        """The fit that a search begun anew where the last one ended does not improve any more."""
+        for _ in range(_RESTARTS):
+            better = self.run(fit.values, 200)
+            gain, fit = better.peak - fit.peak, max(fit, better, key=lambda one: one.peak)
+            if gain < 0.1:
+                break
+        return fit
+
+    def weigh(self, fit: Fit) -> Fit:
+        """The same fit with its evidence."""
+        at = np.array([replace(p, start=fit.values[p.name]).coordinate for p in self._parameters])
+        volume = sum(
+            math.log(math.sqrt(2 * math.pi) * self._width(at, axis, 0.1 * p.step, -fit.peak))
+            for axis, p in enumerate(self._parameters)
+        )
+        return replace(fit, evidence=fit.peak + volume)
+
+    def _values(self, x: Floats) -> dict[str, float]:
+        return {p.name: p.value(float(c)) for p, c in zip(self._parameters, x, strict=True)}
+
+    def _loss(self, x: Floats) -> float:
+        prior = sum(p.prior(float(c)) for p, c in zip(self._parameters, x, strict=True))
+        if prior < -1e8:
+            return -prior
+        values = self._values(x)
+        if not self._candidate.possible(values, self._gaps):
+            return 1e8
+        law = self._candidate.law(values, self._gaps)
+        density = law.density(self._gaps.seconds, self._stray)
+        return -prior - float(np.log(density).sum())
+
+    def _width(self, at: Floats, axis: int, step: float, loss: float) -> float:
+        """How far, along one axis, the fit stays nearly as good: a standard deviation."""
+        rise = 1.0
+        for _ in range(12):
+            offset = np.zeros(len(at))
+            offset[axis] = step
+            rise = (self._loss(at - offset) + self._loss(at + offset)) / 2 - loss
+            if rise < 0.2:
+                step *= 3
+            elif rise > 2.0:
+                step /= 3 if rise < 50 else 10
+            else:
+                break
+        return step / math.sqrt(2 * max(rise, 0.2))
+
+
+def fits(gaps: Gaps) -> list[Fit]:
+    """What may explain the gaps, the best first; what is out of the question is left out."""
+    everything = list(candidates(gaps))
+    weights = Counter(candidate.family for candidate in everything)
+    few = _thinned(gaps, _SCREENED)
+    first = [_Search(candidate, few).run(None, 60) for candidate in everything]
+    best = max(fit.peak for fit in first)
+    near = [fit for fit in first if fit.peak > best - _SCREEN_NATS]
+    second = [
+        _Search(replace(fit.candidate, shape=shape), gaps).run(fit.values, 200)
+        for fit in near
+        for shape in (fit.candidate.shape, *shapes(fit.candidate))
+    ]
+    best = max(fit.peak for fit in second)
+    third = [
+        _Search(fit.candidate, gaps).settle(fit) for fit in second if fit.peak > best - _SCREEN_NATS
+    ]
+    best = max(fit.peak for fit in third)
+    final = [
+        _Search(fit.candidate, gaps).weigh(fit) for fit in third if fit.peak > best - _FINAL_NATS
+    ]
+    weighed = [
+        replace(fit, evidence=fit.evidence - math.log(weights[fit.candidate.family]))
+        for fit in final
+    ]
+    return sorted(weighed, key=lambda fit: -fit.evidence)
+
+
+def _thinned(gaps: Gaps, most: int) -> Gaps:
+    if len(gaps) <= most:
+        return gaps
+    order = np.argsort(gaps.number, kind="stable")
+    kept = np.zeros(len(gaps), dtype=bool)
+    kept[order[:: -(-len(gaps) // most)]] = True
+    return gaps.where(kept)
