@@ -149,7 +149,7 @@ def _in_order(arrivals: Arrivals) -> Arrivals:
     order = np.lexsort((arrivals.time, arrivals.request, arrivals.client))
     arrivals = arrivals.take(order)
     twice = _twice(arrivals)
-    if twice.any() and arrivals.grain_s == 0:
+    if twice.any() and not _at_once(arrivals, twice):
         arrivals = arrivals.take(~twice, f"{int(twice.sum())} lines are there twice")
     return arrivals
 
@@ -177,6 +177,18 @@ def _clock_went_back(recorded: Arrivals) -> Flags:
         if end - start > 2 and recorded.time[end - 1] < recorded.time[start]:
             lines[start:end] = True
     return lines
+
+
+def _at_once(arrivals: Arrivals, twice: Flags) -> bool:
+    """Whether equal times are retries at once, or the clock's grain, and not lines told twice."""
+    if twice.mean() > 0.5 or arrivals.grain_s > 0:
+        return True
+    begins = np.ones(len(arrivals), dtype=bool)
+    begins[1:] = (np.diff(arrivals.client) != 0) | (np.diff(arrivals.request) != 0)
+    first = np.flatnonzero(begins)
+    number = np.arange(len(arrivals)) - np.repeat(first, np.diff(np.append(first, len(arrivals))))
+    later = twice[number > 1]
+    return bool(len(later) and twice[number == 1].mean() > 0.5 and later.mean() < 0.05)
 
 
 def _twice(arrivals: Arrivals) -> Flags:

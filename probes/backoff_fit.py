@@ -17,6 +17,8 @@ from chaosgrade.probes.backoff_families import Candidate, Gaps, Parameter, candi
 from chaosgrade.probes.backoff_law import Floats, stray_density
 
 _SCREENED = 120  # gaps of the first look
+_GLANCE_NATS = 100.0
+_OF_FAMILY = 4
 _SCREEN_NATS = 40.0
 _FINAL_NATS = 15.0
 _RESTARTS = 5
@@ -99,7 +101,8 @@ class _Search:
             return 1e8
         law = self._candidate.law(values, self._gaps)
         density = law.density(self._gaps.seconds, self._stray)
-        return -prior - float(np.log(density).sum())
+        likelihood = float(np.log(density).sum())
+        return -prior - likelihood if math.isfinite(likelihood) else 1e8
 
     def _width(self, at: Floats, axis: int, step: float, loss: float) -> float:
         """How far, along one axis, the fit stays nearly as good: a standard deviation."""
@@ -122,27 +125,34 @@ def fits(gaps: Gaps) -> list[Fit]:
     everything = list(candidates(gaps))
     weights = Counter(candidate.family for candidate in everything)
     few = _thinned(gaps, _SCREENED)
-    first = [_Search(candidate, few).run(None, 60) for candidate in everything]
-    best = max(fit.peak for fit in first)
-    near = [fit for fit in first if fit.peak > best - _SCREEN_NATS]
+    glanced = [_Search(candidate, few).run(None, 25) for candidate in everything]
+    looked = [
+        _Search(fit.candidate, few).run(fit.values, 60) for fit in _near(glanced, _GLANCE_NATS)
+    ]
     second = [
-        _Search(replace(fit.candidate, shape=shape), gaps).run(fit.values, 200)
-        for fit in near
+        _Search(replace(fit.candidate, shape=shape), gaps).run(fit.values, 120)
+        for fit in _near(looked, _SCREEN_NATS)
         for shape in (fit.candidate.shape, *shapes(fit.candidate))
     ]
-    best = max(fit.peak for fit in second)
-    third = [
-        _Search(fit.candidate, gaps).settle(fit) for fit in second if fit.peak > best - _SCREEN_NATS
-    ]
-    best = max(fit.peak for fit in third)
-    final = [
-        _Search(fit.candidate, gaps).weigh(fit) for fit in third if fit.peak > best - _FINAL_NATS
-    ]
+    third = [_Search(fit.candidate, gaps).settle(fit) for fit in _near(second, _SCREEN_NATS)]
+    final = [_Search(fit.candidate, gaps).weigh(fit) for fit in _near(third, _FINAL_NATS)]
     weighed = [
         replace(fit, evidence=fit.evidence - math.log(weights[fit.candidate.family]))
         for fit in final
     ]
     return sorted(weighed, key=lambda fit: -fit.evidence)
+
+
+def _near(found: Sequence[Fit], nats: float) -> list[Fit]:
+    """Those whose fit is not worse than the best by more than so much, a few of each family."""
+    ranked = sorted(found, key=lambda fit: -fit.peak)
+    taken = Counter[str]()
+    kept = []
+    for fit in ranked:
+        taken[fit.candidate.family] += 1
+        if fit.peak > ranked[0].peak - nats and taken[fit.candidate.family] <= _OF_FAMILY:
+            kept.append(fit)
+    return kept
 
 
 def _thinned(gaps: Gaps, most: int) -> Gaps:

@@ -8,8 +8,15 @@ import numpy as np
 from scipy.special import logsumexp
 from scipy.stats import kstest
 
-from chaosgrade.probes.backoff_families import JITTERED, Gaps, candidates
+from chaosgrade.probes.backoff_families import (
+    JITTERED,
+    Candidate,
+    Gaps,
+    Levels,
+    candidates,
+)
 from chaosgrade.probes.backoff_fit import Fit, fits
+from chaosgrade.probes.backoff_law import Floats
 
 CERTAIN = 0.99
 """Posterior probability from which a family is named."""
@@ -115,29 +122,32 @@ def _twins(best: Fit, gaps: Gaps) -> list[str]:
     chosen = best.candidate
     if chosen.form != "exact" or chosen.family == "none":
         return []
-    immediate = chosen.immediate and gaps.numbers[0] == 1
-    numbers = gaps.numbers[1:] if immediate else gaps.numbers
-    level_s = chosen.nominal(numbers, best.values)
-    if chosen.cap:
-        level_s = np.minimum(level_s, best.values["cap_s"])
-    tolerated_s = max(0.005, best.values["width_s"] / 2)
+    seen_s = Levels.of(gaps, 1).middle
+    tolerated_s = max(0.005, best.values["width_s"])
     for other in candidates(gaps):
-        if other.form != "exact" or other.family in ("none", chosen.family):
-            continue
         more = len(other.curve.open) + bool(other.cap) > len(chosen.curve.open) + bool(chosen.cap)
-        if more or other.immediate != chosen.immediate:
+        if other.form != "exact" or other.family in ("none", chosen.family) or more:
             continue
-        values = other.curve.start(np.maximum(numbers - other.shift, 1.0), level_s, bool(other.cap))
-        values["cap_s"] = float(level_s[-1])
-        if other.possible(values, gaps) or not other.cap:
-            twin_s = other.nominal(numbers, values)
-            twin_s = np.minimum(twin_s, level_s[-1]) if other.cap else twin_s
-            if np.abs(twin_s - level_s).max() <= tolerated_s:
-                return [
-                    f"{chosen.family} and {other.family} would make the same {len(numbers)} gaps; "
-                    "observe more retries of a request"
-                ]
+        if np.abs(_through(other, gaps, seen_s) - seen_s).max() <= tolerated_s:
+            return [
+                f"{chosen.family} and {other.family} would make the same gaps before "
+                f"{len(seen_s)} retries; observe more retries of a request"
+            ]
     return []
+
+
+def _through(candidate: Candidate, gaps: Gaps, seen_s: Floats) -> Floats:
+    """The curve of a candidate, laid through the gap before each retry as well as it goes."""
+    numbers = gaps.numbers[: len(seen_s)]
+    waited = numbers > candidate.immediate
+    n = np.maximum(numbers[waited] - candidate.shift, 1.0)
+    values = candidate.curve.start(n, seen_s[waited], bool(candidate.cap))
+    through_s = candidate.curve.at(n, values)
+    if candidate.cap:
+        through_s = np.minimum(through_s, seen_s[-1])
+    laid = np.zeros(len(seen_s))
+    laid[waited] = through_s
+    return laid
 
 
 def _misfit(best: Fit, gaps: Gaps) -> list[str]:
@@ -165,7 +175,7 @@ def _misfit(best: Fit, gaps: Gaps) -> list[str]:
     return []
 
 
-def _distance(at: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> float:
+def _distance(at: Floats) -> float:
     """Between the distribution of these probabilities and the uniform one (Kolmogorov-Smirnov)."""
     return float(kstest(at, "uniform").statistic)
 
