@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 _SCOPE = re.compile(r"Credential=[^/,]+/\d{8}/[^/]+/([^/]+)/aws4_request")
+_ACTION = re.compile(rb"(?:^|&)Action=([A-Za-z0-9]+)")
 
 # Status and code by the name that requests are signed for; what is not here says Throttling.
 _CODES = {
@@ -42,15 +43,17 @@ class Asked:
         service: the name that the request is signed for; "" when it is not signed.
         protocol: "json", "query", "ec2", "s3", "cbor" or "rest".
         target: of a JSON request, such as "DynamoDB_20120810.GetItem".
+        action: of a query, such as "GetCallerIdentity".
     """
 
     service: str
     protocol: str
     target: str = ""
+    action: str = ""
 
     @classmethod
-    def by(cls, headers: Mapping[str, str]) -> "Asked":
-        """From the headers of a request."""
+    def by(cls, headers: Mapping[str, str], body: bytes = b"") -> "Asked":
+        """From the headers of a request and the beginning of its body."""
         scope = _SCOPE.search(headers.get("Authorization", ""))
         service = scope.group(1) if scope else ""
         kind = headers.get("Content-Type", "")
@@ -65,7 +68,8 @@ class Asked:
             protocol = "ec2" if service == "ec2" else "query"
         else:
             protocol = "rest"
-        return cls(service, protocol, target)
+        action = _ACTION.search(body)
+        return cls(service, protocol, target, action.group(1).decode() if action else "")
 
     def throttled(self) -> Answer:
         """The service's answer to whoever asks too often; 429 where it is no AWS service."""
@@ -112,7 +116,11 @@ class Asked:
             case "json":
                 return Answer(200, b"{}", {"Content-Type": "application/x-amz-json-1.0"})
             case "query" | "ec2":
-                return Answer(200, b"<Response/>", {"Content-Type": "text/xml"})
+                xml = (
+                    f"<{self.action}Response><{self.action}Result/><ResponseMetadata>"
+                    f"<RequestId>chaosgrade</RequestId></ResponseMetadata></{self.action}Response>"
+                )
+                return Answer(200, xml.encode(), {"Content-Type": "text/xml"})
             case _ if self.service:
                 return Answer(200)
         return Answer(200, b"ok\n", {"Content-Type": "text/plain"})

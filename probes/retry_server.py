@@ -32,7 +32,7 @@ MOST_ATTEMPTS = 1_000_000
 
 _REQUEST_IDS = ("amz-sdk-invocation-id", "x-ms-client-request-id", "Idempotency-Key")
 _TICK_S = 0.02
-_LARGEST_BODY = 64 * 1024 * 1024
+_BODY_READ = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,19 +176,22 @@ class RetryServer:
         attempt = _attempt(arrived, request)
         if len(self._attempts) < MOST_ATTEMPTS:
             self._attempts.append(attempt)
-        if request.headers.get("Expect", "").lower() != "100-continue" and request.can_read_body:
-            await request.content.read(_LARGEST_BODY)
+        begins = b""
+        if request.headers.get("Expect", "").lower() != "100-continue":
+            async for chunk in request.content.iter_chunked(_BODY_READ):
+                begins = begins or chunk
             connection.arrived = None  # what came meanwhile was the body
-        answer = await self._answer(attempt, request)
+        answer = await self._answer(attempt, request, Asked.by(request.headers, begins))
         attempt.ended = loop.time()
         if answer is None:
             return web.Response(status=503)
         attempt.status = answer.status
         return web.Response(status=answer.status, body=answer.body, headers=answer.headers)
 
-    async def _answer(self, attempt: _Attempt, request: web.BaseRequest) -> Answer | None:
+    async def _answer(
+        self, attempt: _Attempt, request: web.BaseRequest, asked: Asked
+    ) -> Answer | None:
         """What is answered; None when the connection is gone instead."""
-        asked = Asked.by(request.headers)
         if not self._fails(attempt):
             return asked.satisfied()
         match self._fault.kind:
