@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 type Floats = NDArray[np.float64]
 type Integers = NDArray[np.int64]
@@ -42,6 +42,55 @@ class Arrivals:
     until: float
     late_s: float = 0.0
     left_out: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        client: ArrayLike,
+        time: ArrayLike,
+        status: ArrayLike | None = None,
+        *,
+        request: ArrayLike | None = None,
+        ended: ArrayLike | None = None,
+        retry_after: ArrayLike | None = None,
+        until: float | None = None,
+    ) -> Self:
+        """Attempts from columns, in any order.
+
+        Args:
+            client: whose each attempt is: numbers or names.
+            time: when each arrived, in seconds.
+            status: HTTP status of each, `UNKNOWN` or `UNANSWERED`; None when no outcome is known.
+            request: which request of its client each belongs to; None when that is not known.
+            ended: when each was answered or given up, in seconds, NaN for not known.
+            retry_after: seconds that each answer asked to wait, NaN for none.
+            until: when the observation ended, in seconds; None: with the last attempt.
+
+        Raises:
+            ValueError: columns differ in length, or a time is not a finite number.
+        """
+        when = np.asarray(time, np.float64)
+        shape, nothing = when.shape, np.full(when.shape, np.nan)
+        made = cls(
+            client=np.unique(np.asarray(client), return_inverse=True)[1].reshape(-1),
+            request=np.full(shape, -1)
+            if request is None
+            else np.unique(np.asarray(request), return_inverse=True)[1].reshape(-1),
+            time=when,
+            ended=nothing if ended is None else np.asarray(ended, np.float64),
+            status=np.full(shape, UNKNOWN) if status is None else np.asarray(status, np.int64),
+            retry_after=nothing if retry_after is None else np.asarray(retry_after, np.float64),
+            until=until if until is not None else float(when.max(initial=0.0)),
+        )
+        columns = (made.client, made.request, made.ended, made.status, made.retry_after)
+        if when.ndim != 1 or any(column.shape != shape for column in columns):
+            raise ValueError(
+                f"columns must be as long as time ({len(when)}), got "
+                f"{', '.join(str(len(column)) for column in columns)}"
+            )
+        if not np.isfinite(when).all():
+            raise ValueError(f"a time must be finite, got {when[~np.isfinite(when)][0]}")
+        return made
 
     def __len__(self) -> int:
         return len(self.time)

@@ -1,4 +1,10 @@
-"""How clients back off, from when their attempts arrive: the family and its parameters."""
+"""How clients back off, from when their attempts arrive: the family and its parameters.
+
+From a program, with one element of each column for one attempt, in any order:
+
+    behaviour = observe(Arrivals.of(client, time, status)).behaviour
+    print(behaviour.family, behaviour.base_s, behaviour.reasons)
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,9 +20,9 @@ from chaosgrade.probes.backoff_inference import CERTAIN, Explanation, explain
 from chaosgrade.probes.retry_herd import peak_to_mean, recovery_s, since_failure
 from chaosgrade.probes.retry_limits import Survival, limits, retry_after
 from chaosgrade.retries import INCONCLUSIVE, RetryBehaviour, RetryTrace
-from chaosgrade.session import activity
+from chaosgrade.session import aws_of, reported
 
-__all__ = ["retry_behaviour"]
+__all__ = ["Arrivals", "Observation", "observe", "retry_behaviour"]
 
 READS: tuple[str, ...] = ("s3:ListBucket", "s3:GetObject")
 """IAM actions that reading logs from a bucket needs; files and arrivals need none."""
@@ -67,14 +73,14 @@ def retry_behaviour(
     from chaosgrade.errors import UsageError
     from chaosgrade.probes import retry_log
 
-    with activity(configuration) as session:
+    with reported() as session:
         if (logs is None) == (arrivals is None):
             raise UsageError("give either logs or arrivals")
         if arrivals is not None:
             seen = retry_log.from_objects(arrivals)
         else:
             names = [logs] if isinstance(logs, str) else list(logs or ())
-            seen = retry_log.read(names, format=format, aws=lambda: session.aws)
+            seen = retry_log.read(names, format=format, aws=lambda: session.aws if session else aws_of(configuration))
         return observe(seen, idle_s).behaviour.to_json()
 
 

@@ -106,10 +106,14 @@ def _deadline(requests: Requests, over: Flags) -> float | None:
 
 
 def _next_at_most(requests: Requests) -> Floats:
-    """The longest gap that was seen before the retry that each request did not make."""
+    """The longest gap that was seen up to the retry that each request did not make.
+
+    Few requests get as far as the last retries, those with short gaps: earlier ones count too.
+    """
     longest = np.zeros(int(requests.sizes.max()) + 2)
     seen = ~np.isnan(requests.gap)
     np.maximum.at(longest, requests.number[seen] - 1, requests.gap[seen])
+    longest = np.maximum.accumulate(longest)
     after = longest[np.minimum(requests.sizes, len(longest) - 1)]
     return np.where(after > 0, after, np.inf)
 

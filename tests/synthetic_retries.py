@@ -114,17 +114,7 @@ def arrivals(
 
 def recorded(who: list[int], when: list[float], until: float | None = None) -> Arrivals:
     """Attempts of these clients at these times, all of them answered with 503."""
-    count = len(when)
-    time = np.array(when)
-    return Arrivals(
-        client=np.array(who),
-        request=np.full(count, -1),
-        time=time,
-        ended=np.full(count, np.nan),
-        status=np.full(count, 503),
-        retry_after=np.full(count, np.nan),
-        until=float(time.max()) if until is None else until,
-    )
+    return Arrivals.of(who, when, [503] * len(when), until=until)
 
 
 def with_modifier(family: str, modifier: str) -> Client:

@@ -39,12 +39,18 @@ def test_each_family_is_named_through_20_ms_of_noise(family: str) -> None:
 @pytest.mark.parametrize("family", ["full-jitter", "exponential", "decorrelated-jitter"])
 def test_a_cap_is_found_after_a_first_retry_at_once(family: str) -> None:
     """Both modifiers together; the number of the retry counts the immediate one."""
-    client = replace(with_modifier(family, "both"), attempts=7)
-    behaviour = seen(client)
+    behaviour = seen(Client(family, base_s=0.1, cap_s=1.0, immediate=True, attempts=7))
     assert behaviour.family == family, behaviour
     assert behaviour.first_retry_immediate
-    assert behaviour.base_s == pytest.approx(0.2, rel=0.15)
-    assert behaviour.cap_s == pytest.approx(0.7, rel=0.15)
+    assert behaviour.base_s == pytest.approx(0.1, rel=0.15)
+    assert behaviour.cap_s == pytest.approx(1.0, rel=0.15)
+
+
+def test_a_cap_that_hides_the_growth_leaves_several_curves() -> None:
+    """0, 0.4, 0.7, 0.7 …: what doubled, and what grew by a step or as Fibonacci's, look alike."""
+    behaviour = seen(Client("exponential", base_s=0.2, cap_s=0.7, immediate=True, attempts=7), 30)
+    assert behaviour.family == "inconclusive"
+    assert "exponential" in behaviour.odds
 
 
 def test_noise_without_any_width_is_no_trouble() -> None:
@@ -249,3 +255,15 @@ def test_the_probe_of_chaos_toolkit_tells_json() -> None:
         "first_retry_immediate", "base_s", "factor", "cap_s", "jitter_s", "attempts", "clients",
         "reasons",
     } <= set(document)  # fmt: skip
+
+
+def test_columns_of_a_program_are_an_observation() -> None:
+    """Clients by name, times and statuses are enough; what does not fit is refused."""
+    base = arrivals(Client("fixed"), 12)
+    names = [f"worker-{number}" for number in base.client.tolist()]
+    behaviour = observe(Arrivals.of(names, base.time, base.status, until=base.until)).behaviour
+    assert (behaviour.family, behaviour.clients, behaviour.attempts) == ("fixed", 12, 5)
+    with pytest.raises(ValueError, match="as long as time"):
+        Arrivals.of(["a"], [0.0, 1.0])
+    with pytest.raises(ValueError, match="finite, got nan"):
+        Arrivals.of(["a", "a"], [0.0, float("nan")])
