@@ -2,6 +2,9 @@
 
 From a program, with one element of each column for one attempt, in any order:
 
+    from chaosgrade.probes.arrivals import Arrivals
+    from chaosgrade.probes.backoff import observe
+
     behaviour = observe(Arrivals.of(client, time, status)).behaviour
     print(behaviour.family, behaviour.base_s, behaviour.reasons)
 """
@@ -22,7 +25,7 @@ from chaosgrade.probes.retry_limits import Survival, limits, retry_after
 from chaosgrade.retries import INCONCLUSIVE, RetryBehaviour, RetryTrace
 from chaosgrade.session import aws_of, reported
 
-__all__ = ["Arrivals", "Observation", "observe", "retry_behaviour"]
+__all__ = ["retry_behaviour"]
 
 READS: tuple[str, ...] = ("s3:ListBucket", "s3:GetObject")
 """IAM actions that reading logs from a bucket needs; files and arrivals need none."""
