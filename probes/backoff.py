@@ -31,9 +31,8 @@ READS: tuple[str, ...] = ("s3:ListBucket", "s3:GetObject")
 """IAM actions that reading logs from a bucket needs; files and arrivals need none."""
 
 _FEWEST_UNRETRIED = 3
-_MOST_GAPS, _MOST_PER_RETRY, _MOST_RETRIES = 1200, 300, 24
+_MOST_GAPS, _MOST_PER_RETRY, _MOST_RETRIES = 600, 120, 24
 _PICTURED = 4000
-_PUNCTUAL_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +146,9 @@ def _sample(requests: Requests, usable: Flags) -> Gaps:
         chosen.append(rows[:: -(-len(rows) // share)])
     rows = np.sort(np.concatenate(chosen))
     arrivals = requests.arrivals
-    # A machine whose timers are late makes gaps as vague as a coarse clock does.
-    vague_s = max(arrivals.grain_s, arrivals.late_s - _PUNCTUAL_S)
-    return Gaps(number[rows], requests.gap[rows], previous[rows], max(vague_s, 0.0))
+    return Gaps(
+        number[rows], requests.gap[rows], previous[rows], arrivals.grain_s, arrivals.late_s
+    )
 
 
 def _behaviour(

@@ -59,10 +59,12 @@ JITTERED = frozenset(family for family in FAMILIES if family.endswith("-jitter")
 IMPOSSIBLE = -1e9
 """Logarithm of the prior of what cannot be; finite, so that a search finds its way back."""
 
-_LATE_S, _NOISE_S = 0.003, 0.003
+_LATE_S, _SLOW_S = 0.003, 0.003
+_SLOW_IN_95 = 9.0  # of the gaps that wait for a processor, one in ten waits longer than this × s
 _TIMERS_S, _JITTER_S = 0.025, 0.06
 _NARROW = 1e-3
-_CLOCK_S = 0.0004
+_SPREAD = 1.2
+_CLOCK_S, _PUNCTUAL_S = 0.0004, 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,7 @@ class Gaps:
         seconds: its length.
         previous: the gap before it of the same request, in seconds; NaN where there is none.
         grain_s: how coarse the clock is that they were taken with.
+        late_s: how late timers were where they were taken (95th percentile); 0 for not known.
 
     Attributes:
         numbers: the numbers of retries that there are, rising.
@@ -84,6 +87,7 @@ class Gaps:
     seconds: Floats
     previous: Floats
     grain_s: float = 0.0
+    late_s: float = 0.0
     numbers: Floats = field(init=False)
     index: NDArray[np.intp] = field(init=False)
 
@@ -97,7 +101,14 @@ class Gaps:
 
     def where(self, kept: NDArray[np.bool_]) -> "Gaps":
         """Some of them."""
-        return Gaps(self.number[kept], self.seconds[kept], self.previous[kept], self.grain_s)
+        return Gaps(
+            self.number[kept], self.seconds[kept], self.previous[kept], self.grain_s, self.late_s
+        )
+
+    @property
+    def vague_s(self) -> float:
+        """How vague gaps are: late timers make them so as a coarse clock does."""
+        return max(self.grain_s, self.late_s - _PUNCTUAL_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +186,7 @@ class Candidate:
         curve: how the gap grows.
         form: what is random: "exact", "full", "equal", "around", "on-top" or "decorrelated".
         cap: where the cap cuts, "before" or "after" the jitter; "" when it was not reached.
-        shape: of noise or jitter on top: "box", "bell" or "tail".
+        shape: of jitter on top: "box", "bell" or "tail".
         immediate: whether the first retry comes at once.
         shift: how many retries later than n the curve begins.
     """
@@ -188,21 +199,30 @@ class Candidate:
     immediate: bool = False
     shift: int = 0
 
-    def parameters(self, gaps: Gaps) -> tuple[Parameter, ...]:
-        """What is open, with a start from the gaps themselves."""
-        levels = Levels.of(gaps, 2 if self.immediate else 1)
-        level = {"full": levels.high, "equal": levels.high, "around": levels.middle}.get(
-            self.form, levels.low
-        )
+    def parameters(
+        self, gaps: Gaps, levels: Levels, *, longest: bool = True
+    ) -> tuple[Parameter, ...]:
+        """What is open, with a start from the gaps themselves.
+
+        Args:
+            gaps: what it is to explain.
+            levels: of the gaps from the first retry that waits.
+            longest: whether the longest gaps tell the upper end of a range; otherwise the median
+                does, as is better where some clients had to wait for a processor.
+        """
+        middle = levels.middle
+        full, equal = (levels.high, levels.high) if longest else (2 * middle, middle * 4 / 3)
+        level = {"full": full, "equal": equal, "around": middle}.get(self.form, levels.low)
         values = self.curve.start(self._count(levels.number), level, bool(self.cap))
         if self.form == "decorrelated":
             values["base_s"] = float(levels.low.min())
-        grain_s = gaps.grain_s
+        vague_s = gaps.vague_s
         priors = dict(_PRIORS)
         if self.form == "full" and self.curve is FIXED:
-            priors["base_s"] = _jitter_prior(grain_s)  # what is narrower is noise
+            priors["base_s"] = _jitter_prior(vague_s)  # what is narrower is noise
         found = [Parameter(name, "log", values[name], priors[name]) for name in self.curve.open]
-        spreads_s = np.maximum(levels.high - levels.low, 0.002)
+        spreads_s = levels.high - levels.low if longest else 2 * (middle - levels.low)
+        spreads_s = np.maximum(spreads_s, 0.002)
         spread_s = float(np.median(spreads_s) if self.form == "exact" else np.max(spreads_s))
         if self.cap:
             highest = float(levels.high.max())
@@ -210,46 +230,45 @@ class Candidate:
             last = level[-1] if self.cap == "before" else levels.upper[-1]
             found.append(Parameter("cap_s", "log", float(last), _log_uniform(0.01, 1.1 * highest)))
         if self.form == "around":
-            share = float(np.median((levels.high - levels.low) / (levels.high + levels.low)))
+            share = float(np.median(spreads_s / (spreads_s + 2 * levels.low)))
             found.append(Parameter("share", "logit", min(max(share, 0.04), 0.88), _share_prior))
         if self.form == "on-top":
-            found.append(Parameter("jitter_s", "log", max(spread_s, 0.05), _jitter_prior(grain_s)))
-        noise_s = _NOISE_S + grain_s / 3
-        late_s, near_s = _LATE_S, 2 * noise_s
+            found.append(Parameter("jitter_s", "log", max(spread_s, 0.05), _jitter_prior(vague_s)))
         if self.form == "exact":
-            # The level is that of the earliest, what makes the others later is the width.
-            late_s, near_s = 0.0, max(min(spread_s / 8, noise_s), 2 * _CLOCK_S)
-            width_s = min(spread_s, 0.05 + grain_s)
-            found.append(Parameter("width_s", "log", width_s, _noise_prior(grain_s)))
-        found.append(Parameter("late_s", "plain", late_s, _normal(_LATE_S, 1.3 * noise_s)))
-        found.append(Parameter("noise_s", "log", near_s, _noise_level(noise_s)))
+            width_s = min(max(spread_s, 3 * _CLOCK_S), 0.05 + vague_s)
+            found.append(Parameter("width_s", "log", width_s, _noise_prior(vague_s)))
+        else:
+            found.append(Parameter("late_s", "log", _LATE_S, _level(_LATE_S)))
+        slow_s = _SLOW_S + vague_s / _SLOW_IN_95
+        found.append(Parameter("slow_s", "log", slow_s, _level(slow_s)))
         return tuple(found)
 
     def law(self, values: Mapping[str, float], gaps: Gaps) -> Law:
         """The law of each gap for these values of the parameters."""
-        width_s = values["width_s"] if self.form == "exact" and self.shape == "box" else 0.0
+        width_s = values["width_s"] if self.form == "exact" else 0.0
+        # What is late by little is so by 60% more or less, whether evenly or as a bell.
+        late_s = values.get("late_s", 0.0)
+        noise_s = _CLOCK_S + gaps.grain_s / 3 + (0.6 * late_s if late_s else 0.1 * width_s)
         top = self.nominal(gaps.numbers, values)
         if self.cap == "before":
             top = np.minimum(top, values["cap_s"])
         low, high = self._edges(top, values)
-        noise = np.full(len(top), values["noise_s"])
+        noise = np.full(len(top), noise_s)
         if self.shape == "bell":
             noise = np.hypot(noise, values["jitter_s"] / 4)
         if self.immediate and gaps.numbers[0] == 1:
-            low[0], high[0], noise[0] = 0.0, width_s, values["noise_s"]
+            low[0], high[0], noise[0] = 0.0, width_s, noise_s
         low, high = low[gaps.index], high[gaps.index]
         if self.form == "decorrelated":
-            slept = gaps.previous - values["late_s"]
+            slept = gaps.previous - late_s
             began = gaps.number <= 1 + self.immediate  # before it the base counts as the previous
             high = np.where(began, high, 3.0 * np.fmax(slept, values["base_s"]))
-        spread = noise[gaps.index] if self.shape == "bell" else values["noise_s"]
+        spread = noise[gaps.index] if self.shape == "bell" else noise_s
         high = np.maximum(high, low + _NARROW * spread)
         ceiling = values["cap_s"] if self.cap == "after" else None
         # Of an exponential delay, 95% are shorter than three times its mean.
-        tail = 0.0
-        if self.shape == "tail":
-            tail = values["width_s" if self.form == "exact" else "jitter_s"] / 3
-        return Law(low, high, ceiling, values["late_s"], spread, tail)
+        tail = values["jitter_s"] / 3 if self.shape == "tail" else 0.0
+        return Law(low, high, ceiling, late_s, spread, values["slow_s"], tail)
 
     def possible(self, values: Mapping[str, float], gaps: Gaps) -> bool:
         """Whether a cap, if there is one, cuts something and leaves enough to know the curve by."""
@@ -291,7 +310,7 @@ class Candidate:
 
 
 def candidates(gaps: Gaps) -> Iterator[Candidate]:
-    """Everything that these gaps might be, noise and jitter on top in the shape of a box."""
+    """Everything that these gaps might be, jitter on top in the shape of a box."""
     numbers = int(gaps.number.max())
     yield Candidate("none", NONE, "exact")
     for immediate in (False, True) if _begins_at_once(gaps) else (False,):
@@ -318,9 +337,7 @@ def candidates(gaps: Gaps) -> Iterator[Candidate]:
 
 
 def shapes(candidate: Candidate) -> tuple[str, ...]:
-    """Other shapes that the candidate's noise or jitter on top may have."""
-    if candidate.form == "exact":
-        return ("tail",)
+    """Other shapes that the candidate's jitter on top may have."""
     if candidate.form == "on-top" and candidate.cap != "after":
         # With a tail the gap before an immediate first retry would have it too.
         return ("bell",) if candidate.immediate else ("bell", "tail")
@@ -338,7 +355,7 @@ def _begins_at_once(gaps: Gaps) -> bool:
     first, second = (gaps.seconds[gaps.number == n] for n in (1, 2))
     if not len(first) or not len(second):
         return False
-    return bool(np.median(first) < 0.1 + gaps.grain_s and np.median(first) < np.median(second) / 3)
+    return bool(np.median(first) < 0.1 + gaps.vague_s and np.median(first) < np.median(second) / 3)
 
 
 def _log_uniform(low: float, high: float) -> Callable[[float], float]:
@@ -347,20 +364,22 @@ def _log_uniform(low: float, high: float) -> Callable[[float], float]:
     return lambda x: density if start <= x <= end else IMPOSSIBLE * (1 + abs(x))
 
 
-def _normal(mean: float, deviation: float) -> Callable[[float], float]:
-    density = -math.log(deviation * math.sqrt(2 * math.pi))
-    return lambda x: density - 0.5 * ((x - mean) / deviation) ** 2
+def _level(median_s: float) -> Callable[[float], float]:
+    """Log-normal over three decades, and never below what a clock can tell."""
+    mean, floor = math.log(median_s), math.log(_CLOCK_S)
+    density = -math.log(_SPREAD * math.sqrt(2 * math.pi))
+
+    def prior(x: float) -> float:
+        if x < floor:
+            return IMPOSSIBLE * (1 + abs(x))
+        return density - 0.5 * ((x - mean) / _SPREAD) ** 2
+
+    return prior
 
 
-def _noise_level(median_s: float) -> Callable[[float], float]:
-    """Log-normal, and never below what a clock can tell."""
-    normal = _normal(math.log(median_s), 0.9)
-    return lambda x: normal(x) if x > math.log(_CLOCK_S) else IMPOSSIBLE * (1 + abs(x))
-
-
-def _noise_prior(grain_s: float) -> Callable[[float], float]:
+def _noise_prior(vague_s: float) -> Callable[[float], float]:
     """Any width up to what timers do; beyond it less and less."""
-    start, end = math.log(2 * _CLOCK_S), math.log(_TIMERS_S + 1.5 * grain_s)
+    start, end = math.log(2 * _CLOCK_S), math.log(_TIMERS_S + 1.5 * vague_s)
     density = -math.log(end - start)
 
     def prior(x: float) -> float:
@@ -371,9 +390,9 @@ def _noise_prior(grain_s: float) -> Callable[[float], float]:
     return prior
 
 
-def _jitter_prior(grain_s: float) -> Callable[[float], float]:
+def _jitter_prior(vague_s: float) -> Callable[[float], float]:
     """Any width from what contention does; below it less and less."""
-    start, end = math.log(_JITTER_S + 4 * grain_s), math.log(1e3)
+    start, end = math.log(_JITTER_S + 4 * vague_s), math.log(1e3)
     density = -math.log(end - start)
 
     def prior(x: float) -> float:

@@ -13,7 +13,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.optimize import minimize
 
-from chaosgrade.probes.backoff_families import Candidate, Gaps, Parameter, candidates, shapes
+from chaosgrade.probes.backoff_families import (
+    Candidate,
+    Gaps,
+    Levels,
+    Parameter,
+    candidates,
+    shapes,
+)
 from chaosgrade.probes.backoff_law import Floats, stray_density
 
 _SCREENED = 120  # gaps of the first look
@@ -41,13 +48,29 @@ class Fit:
     evidence: float = -math.inf
 
 
+class _Sample:
+    """Gaps, and what every search in them needs."""
+
+    def __init__(self, gaps: Gaps) -> None:
+        self.gaps = gaps
+        self.stray = stray_density(gaps.seconds)
+        self.levels = {at_once: Levels.of(gaps, 1 + at_once) for at_once in (False, True)}
+
+
 class _Search:
     """The search for the values of one candidate."""
 
-    def __init__(self, candidate: Candidate, gaps: Gaps) -> None:
-        self._candidate, self._gaps = candidate, gaps
-        self._stray = stray_density(gaps.seconds)
-        self._parameters: Sequence[Parameter] = candidate.parameters(gaps)
+    def __init__(self, candidate: Candidate, sample: _Sample) -> None:
+        self._candidate, self._gaps, self._stray = candidate, sample.gaps, sample.stray
+        levels = sample.levels[candidate.immediate]
+        self._parameters = candidate.parameters(self._gaps, levels)
+        self._priors = [p.prior for p in self._parameters]
+        if candidate.form != "exact":
+            other = candidate.parameters(self._gaps, levels, longest=False)
+            self._parameters = min(self._parameters, other, key=self._at_start)
+
+    def _at_start(self, parameters: Sequence[Parameter]) -> float:
+        return self._loss(np.array([p.coordinate for p in parameters]))
 
     def run(self, start: Mapping[str, float] | None, evaluations: int) -> Fit:
         """The best fit of a bounded search."""
@@ -124,18 +147,18 @@ def fits(gaps: Gaps) -> list[Fit]:
     """What may explain the gaps, the best first; what is out of the question is left out."""
     everything = list(candidates(gaps))
     weights = Counter(candidate.family for candidate in everything)
-    few = _thinned(gaps, _SCREENED)
+    whole, few = _Sample(gaps), _Sample(_thinned(gaps, _SCREENED))
     glanced = [_Search(candidate, few).run(None, 25) for candidate in everything]
     looked = [
         _Search(fit.candidate, few).run(fit.values, 60) for fit in _near(glanced, _GLANCE_NATS)
     ]
     second = [
-        _Search(replace(fit.candidate, shape=shape), gaps).run(fit.values, 120)
+        _Search(replace(fit.candidate, shape=shape), whole).run(fit.values, 120)
         for fit in _near(looked, _SCREEN_NATS)
         for shape in (fit.candidate.shape, *shapes(fit.candidate))
     ]
-    third = [_Search(fit.candidate, gaps).settle(fit) for fit in _near(second, _SCREEN_NATS)]
-    final = [_Search(fit.candidate, gaps).weigh(fit) for fit in _near(third, _FINAL_NATS)]
+    third = [_Search(fit.candidate, whole).settle(fit) for fit in _near(second, _SCREEN_NATS)]
+    final = [_Search(fit.candidate, whole).weigh(fit) for fit in _near(third, _FINAL_NATS)]
     weighed = [
         replace(fit, evidence=fit.evidence - math.log(weights[fit.candidate.family]))
         for fit in final

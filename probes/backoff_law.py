@@ -2,8 +2,10 @@
 
 Every family of backoff says the same kind of thing about the gap before retry n: it is uniform
 between two edges, or one value where the edges meet, and perhaps cut off at a cap. Whoever measures
-it sees it late: the client's timer, its scheduler and the way add a little, which is normal noise
-here, with an exponential tail where that fits better.
+it sees it late, and never early: timers, schedulers and the way take their time. Half of the gaps
+are late by about the same little, which is normal noise here. The other half wait for a processor
+that somebody else has: for how long knows no scale, so that the chance to wait longer than x is
+s / (s + x). On a quiet machine s is a millisecond, on a busy one any number: the gaps tell.
 """
 
 from dataclasses import dataclass
@@ -20,6 +22,9 @@ STRAY_SHARE = 0.01
 Such a gap may be anything from a millisecond to a thousand seconds, each decade equally likely.
 """
 
+SLOW_SHARE = 0.5
+"""How many of the gaps wait for a processor too."""
+
 _STRAY_LOG_RANGE = float(np.log(1000.0 / 0.001))
 _ROOT_TWO_PI = float(np.sqrt(2.0 * np.pi))
 
@@ -33,6 +38,7 @@ class Law:
         ceiling: what the range is cut off at; None for nothing.
         late: how much later it is seen, in the mean.
         noise: standard deviation of the normal noise, one for each gap or for all.
+        slow: what the wait for a processor exceeds in half of the cases.
         tail: mean of an exponential delay that takes the place of the range; 0 for none.
     """
 
@@ -41,6 +47,7 @@ class Law:
     ceiling: float | None
     late: float
     noise: Floats | float
+    slow: float
     tail: float = 0.0
 
     def density(self, gap_s: Floats, stray: Floats) -> Floats:
@@ -65,8 +72,12 @@ class Law:
         if self.tail:
             tailed: Floats = ndtr(above_low) - self.tail * self._tailed(above_low)
             return np.clip(tailed, 0.0, 1.0)
-        within: Floats = self.noise * (_ramp(above_low) - _ramp(above_cut)) / (self.high - self.low)
-        whole: Floats = within + share * ndtr(above_cut)
+        width = self.high - self.low
+        prompt = self.noise * (_ramp(above_low) - _ramp(above_cut)) / width + share * ndtr(above_cut)
+        beyond_low, beyond_cut = np.maximum(gap_s - low, 0.0), np.maximum(gap_s - cut, 0.0)
+        slow = (self._waited(beyond_low) - self._waited(beyond_cut)) / width
+        slow += share * beyond_cut / (beyond_cut + self.slow)
+        whole: Floats = (1.0 - SLOW_SHARE) * prompt + SLOW_SHARE * slow
         return np.clip(whole, 0.0, 1.0)
 
     def _density(self, gap_s: Floats) -> Floats:
@@ -75,11 +86,21 @@ class Law:
         if self.tail:
             return self._tailed(above_low)
         above_cut = self._above(cut, gap_s)
-        within: Floats = (ndtr(above_low) - ndtr(above_cut)) / (self.high - self.low)
-        if self.ceiling is None:
-            return within
-        at_cut: Floats = share * np.exp(-0.5 * above_cut * above_cut) / (_ROOT_TWO_PI * self.noise)
-        return within + at_cut
+        beyond_low, beyond_cut = np.maximum(gap_s - low, 0.0), np.maximum(gap_s - cut, 0.0)
+        # s / (s + x) at one edge less that at the other: how many waits end between them.
+        slow = self.slow / (beyond_cut + self.slow) - self.slow / (beyond_low + self.slow)
+        prompt = ndtr(above_low) - ndtr(above_cut)
+        density: Floats = ((1.0 - SLOW_SHARE) * prompt + SLOW_SHARE * slow) / (self.high - self.low)
+        if self.ceiling is not None:
+            bell = np.exp(-0.5 * above_cut * above_cut) / (_ROOT_TWO_PI * self.noise)
+            waits = np.where(gap_s > cut, self.slow / (beyond_cut + self.slow) ** 2, 0.0)
+            density = density + share * ((1.0 - SLOW_SHARE) * bell + SLOW_SHARE * waits)
+        return density
+
+    def _waited(self, beyond_s: Floats) -> Floats:
+        """The integral, up to a time beyond an edge, of how many have waited no longer."""
+        waited: Floats = beyond_s - self.slow * np.log1p(beyond_s / self.slow)
+        return waited
 
     def _above(self, edge_s: Floats, gap_s: Floats) -> Floats:
         return (gap_s - self.late - edge_s) / self.noise

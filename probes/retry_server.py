@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from aiohttp import web
 
 from chaosgrade.errors import UsageError
@@ -156,8 +157,7 @@ class RetryServer:
             self._listening.close()
         if self._manager is not None:
             await self._manager.shutdown(0.1)
-        late_s = float(np.quantile(self._late_s, 0.95)) if self._late_s else 0.0
-        return _arrivals(self._attempts, until, late_s)
+        return _arrivals(self._attempts, until, _late_at_95(np.array(self._late_s)))
 
     async def _watch_lateness(self) -> None:
         """Note how late this machine's timers are: those of clients on it are as late."""
@@ -229,6 +229,20 @@ class RetryServer:
             return True
         del self._failures[key]  # the next request to come fails anew
         return False
+
+
+def _late_at_95(late_s: NDArray[np.float64]) -> float:
+    """How late a timer is that is due at any moment (95th percentile), in seconds.
+
+    One tick that was ten seconds late made every timer late that was due in the meantime.
+
+    Args:
+        late_s: by how much each tick was late.
+    """
+    late_s = np.maximum(late_s, 0.0)
+    levels = np.append(np.sort(late_s)[::-1], 0.0)
+    over_s = np.array([np.maximum(late_s - level, 0.0).sum() for level in levels])
+    return float(np.interp(0.05 * (late_s.sum() + _TICK_S * len(late_s)), over_s, levels))
 
 
 def _attempt(arrived: float, request: web.BaseRequest) -> _Attempt:

@@ -1,14 +1,13 @@
 """Real clients that retry."""
 
 import subprocess
-import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import boto3
@@ -22,19 +21,26 @@ from botocore.config import Config
 type Client = Callable[[str, int], Callable[[], object]]
 """Gets client number n ready for a URL; what comes back makes one request with all its retries."""
 
-_session, _making = boto3.session.Session(), threading.Lock()
+_SHARING = 4
 
 
-def let_retry(client: Client, url: str, clients: int, spread_s: float = 3.0) -> None:
-    """Let so many clients begin within a time, and wait until all have given up."""
-    ready = [client(url, number) for number in range(clients)]
-    with ThreadPoolExecutor(clients) as pool:
-        for number, request in enumerate(ready):
-            pool.submit(_later, spread_s * number / clients, request)
+def let_retry(groups: Iterable[Sequence[Callable[[], object]]], spread_s: float = 8.0) -> None:
+    """Let the clients of each group begin evenly within a time, and wait until all have given up.
+
+    They are ready before the first begins: getting ready would delay those that have begun.
+    """
+    starts = sorted(
+        ((number / len(group), request) for group in groups for number, request in enumerate(group)),
+        key=lambda start: start[0],
+    )
+    began = time.monotonic()
+    with ThreadPoolExecutor(len(starts)) as pool:
+        for share, request in starts:
+            time.sleep(max(0.0, began + spread_s * share - time.monotonic()))
+            pool.submit(_through, request)
 
 
-def _later(wait_s: float, request: Callable[[], object]) -> None:
-    time.sleep(wait_s)
+def _through(request: Callable[[], object]) -> None:
     with suppress(
         OSError,
         requests.RequestException,
@@ -46,21 +52,22 @@ def _later(wait_s: float, request: Callable[[], object]) -> None:
 
 
 def sdk(service: str, operation: str, parameters: dict[str, Any], **retries: Any) -> Client:
-    """An AWS SDK client that makes one call; each client has a quota of its own."""
+    """An AWS SDK client that makes one call; few share one, whose quota is enough for them."""
 
-    def ready(url: str, number: int) -> Callable[[], object]:
-        with _making:
-            client = _session.client(
-                service,
-                endpoint_url=url,
-                region_name="us-east-1",
-                aws_access_key_id="test",
-                aws_secret_access_key="test",
-                config=Config(retries=retries, s3={"addressing_style": "path"}),
-            )
-        return lambda: getattr(client, operation)(**parameters)
+    @cache
+    def client(url: str, _few: int) -> Any:
+        return boto3.session.Session().client(
+            service,
+            endpoint_url=url,
+            region_name="us-east-1",
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+            config=Config(retries=retries, s3={"addressing_style": "path"}),
+        )
 
-    return ready
+    return lambda url, number: partial(
+        getattr(client(url, number // _SHARING), operation), **parameters
+    )
 
 
 def _get(url: str, number: int) -> bytes:
