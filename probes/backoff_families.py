@@ -223,7 +223,8 @@ class Candidate:
         found = [Parameter(name, "log", values[name], priors[name]) for name in self.curve.open]
         spreads_s = levels.high - levels.low if longest else 2 * (middle - levels.low)
         spreads_s = np.maximum(spreads_s, 0.002)
-        spread_s = float(np.median(spreads_s) if self.form == "exact" else np.max(spreads_s))
+        widest = longest and self.form != "exact"
+        spread_s = float(np.max(spreads_s) if widest else np.median(spreads_s))
         if self.cap:
             highest = float(levels.high.max())
             # What is cut after the jitter gathers at the cap: most of the longest gaps lie there.
@@ -240,7 +241,8 @@ class Candidate:
         else:
             found.append(Parameter("late_s", "log", _LATE_S, _level(_LATE_S)))
         slow_s = _SLOW_S + vague_s / _SLOW_IN_95
-        found.append(Parameter("slow_s", "log", slow_s, _level(slow_s)))
+        waits_s = slow_s if longest else max(slow_s, float(np.median(levels.high - middle)) / 10)
+        found.append(Parameter("slow_s", "log", waits_s, _level(slow_s)))
         return tuple(found)
 
     def law(self, values: Mapping[str, float], gaps: Gaps) -> Law:
