@@ -1,8 +1,7 @@
 """Clients that exist only as arrivals: every family and modifier, with scheduling noise."""
 
 import math
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -74,23 +73,42 @@ class Client:
                 return float(min(c, bound) * draw.uniform(1 - self.share, 1 + self.share))
 
 
-MODIFIERS: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "base 50 ms": {"base_s": 0.05, "jitter_s": 0.2},
-    "factor 3": {"factor": 3.0},
-    "cap": {"base_s": 0.3, "cap_s": 1.0},
-    "first retry at once": {"immediate": True},
-    "both": {"base_s": 0.2, "cap_s": 0.7, "immediate": True},
-}
+def drawn(family: str, draw: np.random.Generator) -> Client:
+    """A client of a family with parameters from wide ranges, half of them with a factor of 2."""
+    base_s = _log_uniform(draw, 0.05, 10.0)
+    factor = 2.0 if draw.random() < 0.5 else draw.uniform(1.5, 4.0)
+    capped = family not in ("no-retry", "none", "fixed") and draw.random() < 0.3
+    # A third around the middle is equal jitter, and all around it is full jitter.
+    share = draw.choice([draw.uniform(0.05, 0.28), draw.uniform(0.39, 0.8)])
+    return Client(
+        family,
+        base_s,
+        factor,
+        cap_s=base_s * _log_uniform(draw, 2.0, factor**5) if capped else math.inf,
+        jitter_s=_log_uniform(draw, 0.1, 5.0),
+        share=float(share),
+        immediate=family != "none" and bool(draw.random() < 0.25),
+    )
+
+
+def _log_uniform(draw: np.random.Generator, low: float, high: float) -> float:
+    return float(math.exp(draw.uniform(math.log(low), math.log(high))))
 
 
 def arrivals(
-    client: Client, clients: int, *, noise_s: float = 0.02, seed: int = 0, spread_s: float = 5.0
+    client: Client,
+    clients: int,
+    *,
+    noise_s: float = 0.02,
+    busy_s: float = 0.0,
+    seed: int = 0,
+    spread_s: float = 5.0,
 ) -> Arrivals:
     """What so many clients do, each with one request that fails throughout.
 
-    Every gap is longer by up to `noise_s`, uniformly. The record goes on for long enough that
-    nobody can have had another retry to come.
+    Every gap is longer by up to `noise_s`, uniformly, and one in three by an exponential delay of
+    `busy_s` in the mean on top. The record goes on for long enough that nobody can have had another
+    retry to come.
     """
     draw = np.random.default_rng([seed, clients, FAMILIES.index(client.family)])
     who: list[int] = []
@@ -105,6 +123,8 @@ def arrivals(
             gap_s = client.gap_s(n, previous_s, draw)
             previous_s = previous_s if client.immediate and n == 1 else gap_s
             time += gap_s + draw.uniform(0, noise_s)
+            if busy_s and draw.random() < 1 / 3:
+                time += draw.exponential(busy_s)
             if time - start > client.deadline_s:
                 break
             who.append(number)
@@ -115,8 +135,3 @@ def arrivals(
 def recorded(who: list[int], when: list[float], until: float | None = None) -> Arrivals:
     """Attempts of these clients at these times, all of them answered with 503."""
     return Arrivals.of(who, when, [503] * len(when), until=until)
-
-
-def with_modifier(family: str, modifier: str) -> Client:
-    """A client of a family, modified."""
-    return replace(Client(family), **MODIFIERS[modifier])

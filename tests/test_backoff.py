@@ -9,7 +9,7 @@ import pytest
 from chaosgrade.probes.arrivals import Arrivals
 from chaosgrade.probes.backoff import observe, retry_behaviour
 from chaosgrade.retries import RetryBehaviour
-from tests.synthetic_retries import FAMILIES, Client, arrivals, recorded, with_modifier
+from tests.synthetic_retries import FAMILIES, Client, arrivals, recorded
 
 
 def seen(client: Client, clients: int = 100, **options: float | int) -> RetryBehaviour:
