@@ -64,6 +64,7 @@ _SLOW_IN_95 = 9.0  # of the gaps that wait for a processor, one in ten waits lon
 _TIMERS_S, _JITTER_S = 0.025, 0.06
 _NARROW = 1e-3
 _SPREAD = 1.2
+_CAPPED = 0.97  # a cap so near to what was seen cuts nothing that would be missed
 _CLOCK_S, _PUNCTUAL_S = 0.0004, 0.01
 
 
@@ -250,7 +251,7 @@ class Candidate:
         width_s = values["width_s"] if self.form == "exact" else 0.0
         # What is late by little is so by 60% more or less, whether evenly or as a bell.
         late_s = values.get("late_s", 0.0)
-        noise_s = _CLOCK_S + gaps.grain_s / 3 + (0.6 * late_s if late_s else 0.1 * width_s)
+        noise_s = _CLOCK_S + gaps.grain_s / 3 + (0.6 * late_s if late_s else 0.03 * width_s)
         top = self.nominal(gaps.numbers, values)
         if self.cap == "before":
             top = np.minimum(top, values["cap_s"])
@@ -284,11 +285,8 @@ class Candidate:
         free = min(len(self.curve.open), len(nominal)) - 1  # the last number that must be below
         jitter_s = values.get("jitter_s", 0.0)
         reach_s = nominal[-1] * (1.0 + values.get("share", 0.0)) + jitter_s
-        return bool(
-            1.02 * nominal[free] + jitter_s / 2
-            < cap_s
-            < (reach_s if self.cap == "after" else nominal[-1])
-        )
+        top_s = reach_s if self.cap == "after" else nominal[-1]
+        return bool(1.02 * nominal[free] + jitter_s / 2 < cap_s < _CAPPED * top_s)
 
     def nominal(self, numbers: Floats, values: Mapping[str, float]) -> Floats:
         """The curve before cap and jitter at these numbers of retries, in seconds."""

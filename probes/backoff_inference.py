@@ -24,7 +24,7 @@ CERTAIN = 0.99
 FEWEST_JITTERED = 7
 """Full jitter imitates equal jitter over m gaps with probability 2^-m: below 1 in 100 from here."""
 
-_EXACT_S = 0.002
+_EXACT_S = 0.003
 _STRAY_SHARE = 0.1
 _MISFIT = 0.1
 _MISFIT_PER_RETRY = 0.25
@@ -60,7 +60,7 @@ def explain(gaps: Gaps) -> Explanation:
         gaps: at least one.
     """
     # No timer is more exact than a millisecond, and equal numbers would make a density unbounded.
-    blur_s = np.random.default_rng(len(gaps)).uniform(-_EXACT_S, _EXACT_S, len(gaps))
+    blur_s = np.random.default_rng(len(gaps)).uniform(0.0, _EXACT_S, len(gaps))
     gaps = replace(gaps, seconds=gaps.seconds + blur_s)
     found = fits(gaps)
     odds = _odds(found)
@@ -71,6 +71,7 @@ def explain(gaps: Gaps) -> Explanation:
         *_rivals(odds, family, gaps),
         *_twins(best, gaps),
         *_misfit(best, gaps),
+        *_busy(best, gaps),
     ]
     return Explanation(
         family,
@@ -173,6 +174,26 @@ def _misfit(best: Fit, gaps: Gaps) -> list[str]:
                 f"{best.candidate.family}, would have them; clients may differ"
             ]
     return []
+
+
+def _busy(best: Fit, gaps: Gaps) -> list[str]:
+    """Doubts because gaps are late by as much as what tells families apart."""
+    if best.candidate.family == "none":
+        return []
+    law = best.candidate.law(best.values, gaps)
+    known = law.high - law.low if best.candidate.family in JITTERED else law.low
+    telling_s, slow_s = float(np.max(known)), best.values["slow_s"]
+    if gaps.late_s <= telling_s and slow_s <= telling_s / 2:
+        return []
+    how = (
+        f"timers of the machine were late by up to {gaps.late_s:.2g} s (95th percentile)"
+        if gaps.late_s > telling_s
+        else f"half of them may be late by {slow_s:.2g} s and more"
+    )
+    return [
+        f"{how}, and {telling_s:.2g} s is all that the nearest, {best.candidate.family}, goes by; "
+        "clients may differ, or observe on a machine that is less busy"
+    ]
 
 
 def _distance(at: Floats) -> float:

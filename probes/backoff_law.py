@@ -73,7 +73,9 @@ class Law:
             tailed: Floats = ndtr(above_low) - self.tail * self._tailed(above_low)
             return np.clip(tailed, 0.0, 1.0)
         width = self.high - self.low
-        prompt = self.noise * (_ramp(above_low) - _ramp(above_cut)) / width + share * ndtr(above_cut)
+        prompt = self.noise * (_ramp(above_low) - _ramp(above_cut)) / width + share * ndtr(
+            above_cut
+        )
         beyond_low, beyond_cut = np.maximum(gap_s - low, 0.0), np.maximum(gap_s - cut, 0.0)
         slow = (self._waited(beyond_low) - self._waited(beyond_cut)) / width
         slow += share * beyond_cut / (beyond_cut + self.slow)

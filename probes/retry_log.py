@@ -15,7 +15,7 @@ import json
 import re
 import sys
 import zlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -53,8 +53,8 @@ class _Columns:
         default_factory=lambda: {name: [] for name in _FIELDS}
     )
     count: int = 0
-    clients: dict[Any, int] = field(default_factory=dict)
-    requests: dict[Any, int] = field(default_factory=dict)
+    clients: defaultdict[Any, int] = field(default_factory=lambda: _numbering())
+    requests: defaultdict[Any, int] = field(default_factory=lambda: _numbering())
     unusable: Counter[str] = field(default_factory=Counter)
 
     def add(self, columns: Mapping[str, Sequence[Any]]) -> None:
@@ -67,7 +67,8 @@ class _Columns:
         if not all(map(_is_name, set(map(type, columns["client"])))):
             raise TypeError("a client is a string or a number")
         many = len(time)
-        if np.isnan(time).any() or any(name in _MISSING for name in set(columns["client"])):
+        client = _numbers(columns["client"], self.clients)
+        if np.isnan(time).any() or (client < 0).any():
             raise ValueError("a row lacks its client or its time")
         nothing = np.full(many, np.nan)
         ended = _seconds(columns["ended"]) if "ended" in columns else nothing
@@ -79,7 +80,6 @@ class _Columns:
         request = np.full(many, -1)
         if "request" in columns:
             request = _numbers(columns["request"], self.requests)
-        client = _numbers(columns["client"], self.clients)
         rows = (client, time, status, asked, ended, request)
         for name, values in zip(_FIELDS, rows, strict=True):
             self.batches[name].append(values)
@@ -309,7 +309,7 @@ def _parse_csv(name: str, lines: Iterator[str], columns: _Columns) -> None:
             if short:
                 columns.unusable["more or fewer cells than the header"] += short
             try:
-                columns.add({f: [row[place] for row in whole] for f, place in places.items()})
+                columns.add({f: list(map(itemgetter(p), whole)) for f, p in places.items()})
             except (ValueError, TypeError):
                 for row in whole:
                     columns.add_row({f: row[place] for f, place in places.items()})
@@ -338,11 +338,14 @@ def _parse_alb(_name: str, lines: Iterator[str], columns: _Columns) -> None:
     columns.add(rows)
 
 
-def _numbers(names: Sequence[Any], known: dict[Any, int]) -> NDArray[np.int64]:
-    """A number for each name, the same for equal ones; -1 for none."""
-    for name in dict.fromkeys(names):
-        if name not in known:
-            known[name] = -1 if name in _MISSING else len(known)
+def _numbering() -> defaultdict[Any, int]:
+    """The next number for each name that is new, and -1 for none."""
+    numbers: defaultdict[Any, int] = defaultdict(itertools.count().__next__)
+    numbers.update(dict.fromkeys(_MISSING, -1))
+    return numbers
+
+
+def _numbers(names: Sequence[Any], known: defaultdict[Any, int]) -> NDArray[np.int64]:
     return np.fromiter(map(known.__getitem__, names), np.int64, len(names))
 
 
@@ -352,10 +355,14 @@ def _seconds(values: Sequence[Any]) -> "np.ndarray[tuple[int], np.dtype[np.float
     Raises:
         ValueError, TypeError: one of them is neither.
     """
-    if bool in set(map(type, values)):
+    kinds = set(map(type, values))
+    if bool in kinds:
         raise TypeError("a time is a number")
     try:
-        seconds = np.array(values, dtype=np.float64)
+        if kinds == {str}:
+            seconds = np.fromiter(map(float, values), np.float64, len(values))
+        else:
+            seconds = np.array(values, dtype=np.float64)
     except ValueError:
         seconds = np.array([_second(value) for value in values], dtype=np.float64)
     if seconds.ndim != 1 or np.isinf(seconds).any():

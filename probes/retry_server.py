@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from aiohttp import web
+from numpy.typing import NDArray
 
 from chaosgrade.errors import UsageError
 from chaosgrade.probes.arrivals import UNANSWERED, Arrivals

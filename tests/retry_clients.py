@@ -30,7 +30,11 @@ def let_retry(groups: Iterable[Sequence[Callable[[], object]]], spread_s: float 
     They are ready before the first begins: getting ready would delay those that have begun.
     """
     starts = sorted(
-        ((number / len(group), request) for group in groups for number, request in enumerate(group)),
+        (
+            (number / len(group), request)
+            for group in groups
+            for number, request in enumerate(group)
+        ),
         key=lambda start: start[0],
     )
     began = time.monotonic()
