@@ -63,6 +63,7 @@ _LATE_S, _SLOW_S = 0.003, 0.003
 _SLOW_IN_95 = 9.0  # of the gaps that wait for a processor, one in ten waits longer than this × s
 _TIMERS_S, _JITTER_S = 0.025, 0.06
 _NARROW = 1e-3
+_SOFT = 0.03
 _SPREAD = 1.2
 _CAPPED = 0.97  # a cap so near to what was seen cuts nothing that would be missed
 _CLOCK_S, _PUNCTUAL_S = 0.0004, 0.01
@@ -239,7 +240,7 @@ class Candidate:
         if self.form == "exact":
             width_s = min(max(spread_s, 3 * _CLOCK_S), 0.05 + vague_s)
             found.append(Parameter("width_s", "log", width_s, _noise_prior(vague_s)))
-        else:
+        elif self.form != "on-top":  # what is on top takes up what all are late by
             found.append(Parameter("late_s", "log", _LATE_S, _level(_LATE_S)))
         slow_s = _SLOW_S + vague_s / _SLOW_IN_95
         waits_s = slow_s if longest else max(slow_s, float(np.median(levels.high - middle)) / 10)
@@ -249,9 +250,8 @@ class Candidate:
     def law(self, values: Mapping[str, float], gaps: Gaps) -> Law:
         """The law of each gap for these values of the parameters."""
         width_s = values["width_s"] if self.form == "exact" else 0.0
-        # What is late by little is so by 60% more or less, whether evenly or as a bell.
         late_s = values.get("late_s", 0.0)
-        noise_s = _CLOCK_S + gaps.grain_s / 3 + (0.6 * late_s if late_s else 0.03 * width_s)
+        noise_s = _CLOCK_S + gaps.grain_s / 3 + self._blur_s(late_s, width_s, values)
         top = self.nominal(gaps.numbers, values)
         if self.cap == "before":
             top = np.minimum(top, values["cap_s"])
@@ -272,6 +272,14 @@ class Candidate:
         # Of an exponential delay, 95% are shorter than three times its mean.
         tail = values["jitter_s"] / 3 if self.shape == "tail" else 0.0
         return Law(low, high, ceiling, late_s, spread, values["slow_s"], tail)
+
+    def _blur_s(self, late_s: float, width_s: float, values: Mapping[str, float]) -> float:
+        """How blurred the edges of the range are by what little all gaps are late by."""
+        if self.form == "exact":
+            return _SOFT * width_s  # the range itself is what they are late by
+        if self.form == "on-top":
+            return min(_SOFT * values["jitter_s"], _LATE_S)
+        return 0.6 * late_s  # as it is for even and for exponential delays of this mean, or nearly
 
     def possible(self, values: Mapping[str, float], gaps: Gaps) -> bool:
         """Whether a cap, if there is one, cuts something and leaves enough to know the curve by."""

@@ -106,10 +106,13 @@ class _Search:
     def weigh(self, fit: Fit) -> Fit:
         """The same fit with its evidence."""
         at = np.array([replace(p, start=fit.values[p.name]).coordinate for p in self._parameters])
-        volume = sum(
-            math.log(math.sqrt(2 * math.pi) * self._width(at, axis, 0.1 * p.step, -fit.peak))
-            for axis, p in enumerate(self._parameters)
-        )
+        volume = 0.0
+        for axis, parameter in enumerate(self._parameters):
+            # The end of a range falls steeply to one side and gently to the other.
+            sides = [
+                self._width(at, axis, sign * 0.1 * parameter.step, -fit.peak) for sign in (-1, 1)
+            ]
+            volume += math.log(math.sqrt(2 * math.pi) * sum(sides) / 2)
         return replace(fit, evidence=fit.peak + volume)
 
     def _values(self, x: Floats) -> dict[str, float]:
@@ -128,19 +131,19 @@ class _Search:
         return -prior - likelihood if math.isfinite(likelihood) else 1e8
 
     def _width(self, at: Floats, axis: int, step: float, loss: float) -> float:
-        """How far, along one axis, the fit stays nearly as good: a standard deviation."""
+        """How far, to one side, the fit stays nearly as good: a standard deviation."""
         rise = 1.0
-        for _ in range(12):
+        for _ in range(10):
             offset = np.zeros(len(at))
             offset[axis] = step
-            rise = (self._loss(at - offset) + self._loss(at + offset)) / 2 - loss
+            rise = self._loss(at + offset) - loss
             if rise < 0.2:
                 step *= 3
             elif rise > 2.0:
                 step /= 3 if rise < 50 else 10
             else:
                 break
-        return step / math.sqrt(2 * max(rise, 0.2))
+        return abs(step) / math.sqrt(2 * max(rise, 0.2))
 
 
 def fits(gaps: Gaps) -> list[Fit]:
