@@ -412,11 +412,11 @@ def _jitter_prior(vague_s: float) -> Callable[[float], float]:
 
 
 def _share_prior(x: float) -> float:
-    """Uniform in the share, less what has another name: exact, equal jitter and full jitter."""
+    """The wider the rarer (gRPC takes 0.2), less what has another name: equal and full jitter."""
     share = 0.5 * (1.0 + math.tanh(0.5 * x))
     if share < 0.03 or share > 0.9 or abs(share - 1 / 3) < 0.03:
         return IMPOSSIBLE * (1 + abs(x))
-    return math.log(share * (1.0 - share))
+    return math.log(2.0 * (1.0 - share) * share * (1.0 - share))
 
 
 _PRIORS: Mapping[str, Callable[[float], float]] = {

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.optimize import minimize
 
+from chaosgrade.probes.backoff_curves import EXPONENTIAL
 from chaosgrade.probes.backoff_families import (
     Candidate,
     Gaps,
@@ -29,6 +30,7 @@ _OF_FAMILY = 4
 _SCREEN_NATS = 40.0
 _FINAL_NATS = 15.0
 _RESTARTS = 5
+_RARER = math.log(5.0)  # most that grow by a factor double
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +165,12 @@ def fits(gaps: Gaps) -> list[Fit]:
     third = [_Search(fit.candidate, whole).settle(fit) for fit in _near(second, _SCREEN_NATS)]
     final = [_Search(fit.candidate, whole).weigh(fit) for fit in _near(third, _FINAL_NATS)]
     weighed = [
-        replace(fit, evidence=fit.evidence - math.log(weights[fit.candidate.family]))
+        replace(
+            fit,
+            evidence=fit.evidence
+            - math.log(weights[fit.candidate.family])
+            - (_RARER if fit.candidate.curve is EXPONENTIAL else 0.0),
+        )
         for fit in final
     ]
     return sorted(weighed, key=lambda fit: -fit.evidence)
