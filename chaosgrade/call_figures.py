@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from chaosgrade.figures import EVIDENCE_AT_MOST, STRETCH_AT_LEAST_S, STRETCH_S, Figure
 from chaosgrade.history import CallAttempt, History, Request
 from chaosgrade.outages import Baseline, find_outages
+from chaosgrade.retries import INCONCLUSIVE
 
 PEAK_S = 0.5
 """Over which a peak of attempts is counted, in measured seconds: clients' waits are not scaled."""
@@ -95,6 +96,20 @@ def _time_to_serve(history: History) -> Figure:
     return Figure(max(0.0, value), low, high, evidence=last.evidence)
 
 
+def _jitter(history: History) -> Figure:
+    seen = history.retries
+    if seen is None:
+        return Figure(None, reason="how clients back off was not looked at")
+    reasons = "; ".join(seen["reasons"])
+    evidence = () if history.retries_seq is None else (history.retries_seq,)
+    if seen["family"] == "no-retry":
+        return Figure(1.0, reason=f"clients do not retry: {reasons}", evidence=evidence)
+    if seen["jitter_share"] is None:
+        return Figure(None, reason=f"{seen['family']}: {reasons}", evidence=evidence)
+    family = seen["family"] if seen["family"] != INCONCLUSIVE else seen["nearest"]
+    return Figure(seen["jitter_share"], reason=f"clients back off by {family}", evidence=evidence)
+
+
 def _struck(history: History) -> list[list[CallAttempt]]:
     """Calls whose first attempt the fault has met, each with its attempts in order."""
     end = history.over_at or history.calls[-1].at
@@ -125,5 +140,6 @@ CALL_FIGURES: Mapping[str, Callable[[History], Figure]] = {
     "call_amplification": _amplification,
     "call_attempts": _attempts,
     "call_peak": _peak,
+    "retry_jitter": _jitter,
     "time_to_serve_calls": _time_to_serve,
 }

@@ -27,6 +27,7 @@ Kinds, with their fields (times are Unix seconds):
 - `database`: identifier, status, zone, address: of its endpoint, or null; written when it changes
 - `calls`: balancer, start, unusable: lines of the access log that were no entries,
   calls = [[number of the call, offset_ms, took_ms, status], ...]: its attempts
+- `retries`: balancer, and how its clients back off: fields of `chaosgrade.retries.RetryBehaviour`
 - `hypothesis`: when ("before" | "after"), met (bool), detail
 - `observation.end`: the observed window is over
 - `aftermath.start`: after_s: what follows the undo is observed for so many AWS seconds

@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from chaosgrade.evidence import Record
 
@@ -118,6 +118,9 @@ class History:
         struck: Spot Instances that the trial set out to interrupt.
         databases: a database after each change, in order.
         calls: attempts of calls to a dependency, by time.
+        retries: how their clients back off, as `chaosgrade.retries.RetryBehaviour` has it; None
+            when that was not looked at.
+        retries_seq: the record that holds it.
         fault_at: when the first change was sent; None when no fault was injected.
         window_end: when the observed window ended, or would have; None without a fault.
         over_at: when the fault was over: its undo began, or it had been an event without an undo;
@@ -137,6 +140,8 @@ class History:
     struck: frozenset[str]
     databases: tuple[Database, ...]
     calls: tuple[CallAttempt, ...]
+    retries: Mapping[str, Any] | None
+    retries_seq: int | None
     fault_at: float | None
     window_end: float | None
     over_at: float | None
@@ -211,6 +216,7 @@ def read_history(records: Sequence[Record]) -> History:
     start = next((record for record in records if record.kind == "run.start"), None)
     environment = start["environment"] if start else {}
     read = next((r for r in records if r.kind in ("ledger.found", "ledger.unread")), None)
+    retries = next((record for record in records if record.kind == "retries"), None)
     scale = float(environment.get("time_scale", 1.0))
     return History(
         requests=tuple(sorted(_requests(records))),
@@ -231,6 +237,8 @@ def read_history(records: Sequence[Record]) -> History:
         ),
         databases=tuple(_databases(records)),
         calls=tuple(sorted(_calls(records))),
+        retries=retries.data if retries else None,
+        retries_seq=retries.seq if retries else None,
         fault_at=fault.at if fault else None,
         window_end=_window_end(records, fault, start, scale) if fault else None,
         over_at=_over_at(records, fault),

@@ -286,6 +286,12 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
                 " before the fault.",
             ),
             Metric(
+                "retry_jitter",
+                "share",
+                True,
+                "How much of the gap before a dependency is tried again is random.",
+            ),
+            Metric(
                 "time_to_serve_calls",
                 "s",
                 False,

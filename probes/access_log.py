@@ -10,7 +10,7 @@ Application Load Balancer" and "Request tracing for your Application Load Balanc
 import gzip
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import batched
@@ -18,6 +18,8 @@ from itertools import batched
 from chaosgrade.aws import Aws, Call
 from chaosgrade.errors import ChaosgradeError, Exit, UsageError
 from chaosgrade.evidence import EvidenceLog
+from chaosgrade.probes import backoff
+from chaosgrade.probes.retry_log import from_objects
 from chaosgrade.session import Session
 from chaosgrade.traffic.address import balancer_named
 
@@ -193,8 +195,25 @@ class AccessLogObserver:
                 "late"
             )
         self._record(attempts, unusable)
+        self._name_backoff(attempts)
 
-    def _record(self, attempts: Iterable[Attempt], unusable: int) -> None:
+    def _name_backoff(self, attempts: Sequence[Attempt]) -> None:
+        """Record how these clients back off, as the gaps between their attempts tell."""
+        rows = [
+            {
+                "client": one.client,
+                "request": one.request,
+                "time": one.at,
+                "ended": one.ended,
+                "status": one.status,
+            }
+            for one in attempts
+        ]
+        if rows:
+            behaviour = backoff.observe(from_objects(rows)).behaviour
+            self._evidence.append("retries", balancer=self._place.name, **behaviour.to_json())
+
+    def _record(self, attempts: Sequence[Attempt], unusable: int) -> None:
         requests: dict[str, int] = {}
         for some in batched(attempts, _ATTEMPTS_PER_RECORD):
             start = some[0].at

@@ -6,17 +6,22 @@ import pytest
 
 from chaosgrade.evidence import Record
 from chaosgrade.measurement import Measurement, measure
+from chaosgrade.retries import RetryBehaviour
 
 START = 1_790_000_000.0
 FAULT, HEALED, END = START + 3, START + 9, START + 15
 RATE = 40
-FIGURES = ("call_amplification", "call_attempts", "call_peak", "time_to_serve_calls")
+FIGURES = (
+    "call_amplification", "call_attempts", "call_peak", "retry_jitter", "time_to_serve_calls",
+)  # fmt: skip
 
 type Call = tuple[int, float, int]
 """Its number, seconds from START, status."""
 
 
-def measured(calls: Iterable[Call], *, undone: bool = True) -> dict[str, Measurement]:
+def measured(
+    calls: Iterable[Call], *, undone: bool = True, retries: RetryBehaviour | None = None
+) -> dict[str, Measurement]:
     rows = [[call, at * 1e3, 1.0, status] for call, at, status in sorted(calls, key=lambda c: c[1])]
     told = [
         (
@@ -28,6 +33,7 @@ def measured(calls: Iterable[Call], *, undone: bool = True) -> dict[str, Measure
         (FAULT, "change.applied", {"reversible": True}),
         *([(HEALED, "undo.start", {})] if undone else []),
         (END, "calls", {"start": START, "calls": rows}),
+        *([(END, "retries", retries.to_json())] if retries else []),
     ]
     return measure([Record(seq, *one) for seq, one in enumerate(told)], FIGURES)  # type: ignore[arg-type]  # (at, kind, data)
 
@@ -98,3 +104,21 @@ def test_whoever_leaves_before_the_answer_was_not_served() -> None:
     """The load balancer says 460; a client's own mistakes are answers."""
     calls = [(n, at, 460 if s == 503 else 404) for n, at, s in traffic()]
     assert measured(calls)["call_attempts"].value == 1
+
+
+def test_the_share_of_the_gap_that_is_random_comes_with_the_familys_name() -> None:
+    """What could not be told has no value, and says why."""
+    for behaviour, value, named in (
+        (RetryBehaviour("full-jitter", jitter_share=1.0), 1.0, "full-jitter"),
+        (RetryBehaviour("exponential", jitter_share=0.0), 0.0, "exponential"),
+        (RetryBehaviour("no-retry", reasons=("none of 9 was retried",)), 1.0, "none of 9"),
+        (RetryBehaviour("inconclusive", reasons=("4 gaps",)), None, "inconclusive: 4 gaps"),
+        (
+            RetryBehaviour("inconclusive", nearest="fixed", jitter_share=0.0), 0.0,
+            "clients back off by fixed",
+        ),
+    ):  # fmt: skip
+        found = measured(traffic(attempts=3), retries=behaviour)["retry_jitter"]
+        assert found.value == value
+        assert named in found.reason
+    assert measured(traffic(attempts=3))["retry_jitter"].value is None
