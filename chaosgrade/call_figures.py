@@ -6,6 +6,8 @@ hold has no value and a reason, never a zero. See `probes/access_log.py` for whe
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from statistics import quantiles
 
 from chaosgrade.figures import EVIDENCE_AT_MOST, STRETCH_AT_LEAST_S, STRETCH_S, Figure
 from chaosgrade.history import CallAttempt, History, Request
@@ -15,7 +17,8 @@ from chaosgrade.retries import INCONCLUSIVE
 PEAK_S = 0.5
 """Over which a peak of attempts is counted, in measured seconds: clients' waits are not scaled."""
 
-_FEWEST = 20  # attempts before the fault: below, their rate is a guess
+_FEWEST = 20  # attempts, or gaps: below, their rate or their spread is a guess
+_HARDLY = 0.25  # of a gap: less than any jitter that is advised, and more than a busy machine adds
 
 
 def figure_of_calls(history: History, name: str) -> Figure:
@@ -105,9 +108,31 @@ def _jitter(history: History) -> Figure:
     if seen["family"] == "no-retry":
         return Figure(1.0, reason=f"clients do not retry: {reasons}", evidence=evidence)
     if seen["jitter_share"] is None:
-        return Figure(None, reason=f"{seen['family']}: {reasons}", evidence=evidence)
+        spread = _spread(history)
+        if spread is None or spread > _HARDLY:
+            return Figure(None, reason=f"{seen['family']}: {reasons}", evidence=evidence)
+        reason = f"gaps before the same retry differ by {spread:.0%}, as a busy machine makes them"
+        return Figure(0.0, 0.0, spread, reason=f"{reason}; {reasons}", evidence=evidence)
     family = seen["family"] if seen["family"] != INCONCLUSIVE else seen["nearest"]
     return Figure(seen["jitter_share"], reason=f"clients back off by {family}", evidence=evidence)
+
+
+def _spread(history: History) -> float | None:
+    """How much gaps before the same retry differ, nine of ten from one of ten, as a share of them.
+
+    The most of all retries; None where there are too few gaps to tell. More of a gap than that is
+    not random, whatever the family.
+    """
+    gaps: defaultdict[int, list[float]] = defaultdict(list)
+    for attempts in _struck(history):
+        for number, (before, after) in enumerate(pairwise(attempts)):
+            gaps[number].append(after.at - before.at - before.took_ms / 1e3)
+    spreads = []
+    for waits in gaps.values():
+        if len(waits) >= _FEWEST:
+            tenths = quantiles(waits, n=10)
+            spreads.append(1 - max(tenths[0], 0.0) / tenths[-1] if tenths[-1] > 0 else 1.0)
+    return max(spreads, default=None)
 
 
 def _struck(history: History) -> list[list[CallAttempt]]:

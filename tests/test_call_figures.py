@@ -1,6 +1,7 @@
 """Figures of calls to a dependency, from evidence whose truth is known."""
 
 from collections.abc import Iterable
+from random import Random
 
 import pytest
 
@@ -38,9 +39,14 @@ def measured(
     return measure([Record(seq, *one) for seq, one in enumerate(told)], FIGURES)  # type: ignore[arg-type]  # (at, kind, data)
 
 
-def traffic(attempts: int = 1, gap_s: float = 0.1) -> list[Call]:
-    """`RATE` calls a second; those that fail are tried again until they succeed or give up."""
+def traffic(attempts: int = 1, gap_s: float = 0.1, late_s: float = 0.0) -> list[Call]:
+    """`RATE` calls a second; those that fail are tried again until they succeed or give up.
+
+    Args:
+        late_s: gaps are by up to so much longer.
+    """
     made = []
+    chance = Random(1)
     for call in range(int((END - START) * RATE)):
         at = call / RATE
         for _ in range(attempts):
@@ -48,7 +54,7 @@ def traffic(attempts: int = 1, gap_s: float = 0.1) -> list[Call]:
             made.append((call, at, 503 if away else 200))
             if not away:
                 break
-            at += gap_s
+            at += gap_s + chance.uniform(0.0, late_s)
     return made
 
 
@@ -118,7 +124,17 @@ def test_the_share_of_the_gap_that_is_random_comes_with_the_familys_name() -> No
             "clients back off by fixed",
         ),
     ):  # fmt: skip
-        found = measured(traffic(attempts=3), retries=behaviour)["retry_jitter"]
+        found = measured(traffic(), retries=behaviour)["retry_jitter"]
         assert found.value == value
         assert named in found.reason
     assert measured(traffic(attempts=3))["retry_jitter"].value is None
+
+
+def test_gaps_that_hardly_differ_are_not_random_whatever_the_family() -> None:
+    """A busy machine makes fixed gaps look like others; it does not make them jitter."""
+    doubt = RetryBehaviour("inconclusive", nearest="additive-jitter", reasons=("busy",))
+    found = measured(traffic(attempts=3, gap_s=0.2, late_s=0.03), retries=doubt)["retry_jitter"]
+    assert found.value == 0.0
+    assert found.high == pytest.approx(0.12, abs=0.02)
+    found = measured(traffic(attempts=3, gap_s=0.2, late_s=0.2), retries=doubt)["retry_jitter"]
+    assert found.value is None
