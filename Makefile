@@ -1,21 +1,25 @@
 # Two commands do everything on a fresh machine: `make gameday` and `make test`.
 PYTHON := .venv/bin/python
 STAMP := .venv/.ready
+unexport PYTHONDONTWRITEBYTECODE # each of the many processes of a test would compile every module
 
-.PHONY: gameday test check format setup lock docs matrix classifier safety mutation bench picture clean
+.PHONY: gameday test check format setup lock docs nightly matrix classifier safety mutation bench picture clean
 
 gameday: $(STAMP) ## set up, run the default suite on the embedded stage, print the grade
 	.venv/bin/chaosgrade gameday
 
 test: $(STAMP) ## set up and run the tests
-	$(PYTHON) -m pytest -q -n auto --dist loadfile
+	$(PYTHON) -m pytest -q -n auto --dist loadfile --no-loadscope-reorder
+
+nightly: $(STAMP) ## the tests that take minutes each
+	$(PYTHON) -m pytest -q -m nightly
 
 check: $(STAMP) ## format, lint, types, tests: as CI runs them
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy
 	$(PYTHON) -m pyright
-	$(PYTHON) -m pytest -q -n auto --dist loadfile
+	$(PYTHON) -m pytest -q -n auto --dist loadfile --no-loadscope-reorder
 
 format: $(STAMP)
 	$(PYTHON) -m ruff format .

@@ -38,8 +38,8 @@ def cells() -> list[dict[str, Any]]:
     ]
 
 
-def verdict(cell: dict[str, Any], seed: int, fabric: str, folder: str) -> str:
-    """One run on a fresh stage: "passed", "failed" or "inconclusive"."""
+def verdict(cell: dict[str, Any], seed: int, fabric: str, folder: str) -> tuple[str, str]:
+    """One run on a fresh stage: "passed", "failed" or "inconclusive", and what did not pass."""
     command = [sys.executable, "-c", "from chaosgrade.cli import main; main()", "run"]
     command += [cell["experiment"], "--json", "--seed", str(seed), "--template", cell["template"]]
     command += ["--fabric", fabric]
@@ -48,8 +48,13 @@ def verdict(cell: dict[str, Any], seed: int, fabric: str, folder: str) -> str:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if not done.stdout:
         raise SystemExit(f"{cell['experiment']} on {cell['specimen']}: {done.stderr.strip()}")
-    score = json.loads(done.stdout)
-    return str(score["experiments"][0]["verdict"])
+    found = json.loads(done.stdout)["experiments"][0]
+    short = [
+        f"{each['metric']} {each['measured']}, not {each['target']}"
+        for each in found["objectives"]
+        if each["verdict"] != "passed"
+    ]
+    return found["verdict"], "; ".join([*map(str, found["invalid"]), *short])
 
 
 def main() -> int:
@@ -73,8 +78,9 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             cell["verdicts"] = []
             for seed in range(1, options.runs + 1):
-                cell["verdicts"].append(verdict(cell, seed, options.fabric, folder))
-                console.print(cell["experiment"], cell["specimen"], seed, cell["verdicts"][-1])
+                was, why = verdict(cell, seed, options.fabric, folder)
+                cell["verdicts"].append(was)
+                console.print(cell["experiment"], cell["specimen"], seed, f"{was}  {why}")
         right = cell["verdicts"].count(cell["expected"])
         cell["right"] = right
         style = "green" if right == options.runs else "red"

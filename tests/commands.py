@@ -30,7 +30,7 @@ def start(
 
 def run(folder: Path, *command: str) -> tuple[int, dict[str, Any]]:
     process = start(folder, *command, "--json")
-    output, errors = process.communicate(timeout=300)
+    output, errors = process.communicate(timeout=590)
     assert "Traceback" not in errors
     return process.returncode, json.loads(output)
 

@@ -368,7 +368,7 @@ def test_the_partition_is_the_regions(
     """China's ARNs begin otherwise."""
     with wire.paused():
         ec2 = botocore.session.get_session().create_client("ec2", region_name="cn-north-1")
-        image = ec2.describe_images()["Images"][0]["ImageId"]
+        image = "ami-0c101f26f147fa7fd"
         tags = [{"Key": "Tier", "Value": "web"}]
         ec2.run_instances(
             ImageId=image,

@@ -7,6 +7,7 @@ import math
 import sys
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from ipaddress import IPv4Network
 from typing import Any
 
@@ -28,6 +29,11 @@ from chaosgrade.stage.world import ACCOUNT, Hooks, Host
 _CROSS_ZONE = "load_balancing.cross_zone.enabled"
 
 
+@cache
+def _network(cidr: str) -> IPv4Network:
+    return IPv4Network(cidr, strict=False)
+
+
 def _rule(entry: Any) -> Rule:
     low, high = entry.port_range_from, entry.port_range_to
     return Rule(
@@ -35,7 +41,7 @@ def _rule(entry: Any) -> Rule:
         egress=str(entry.egress).lower() == "true",
         allow=entry.rule_action == "allow",
         protocol=str(entry.protocol),
-        network=IPv4Network(entry.cidr_block, strict=False),
+        network=_network(entry.cidr_block),
         ports=None if low is None or high is None else (int(low), int(high)),
     )
 
@@ -99,7 +105,7 @@ class MotoWorld:
         for id_ in ids:
             subnet = self._ec2.get_subnet(id_)
             rules = tuple(_rule(entry) for entry in acl_of[id_].entries if entry.cidr_block)
-            yield Subnet(id_, IPv4Network(subnet.cidr_block), rules)
+            yield Subnet(id_, _network(subnet.cidr_block), rules)
 
     def hosts(self) -> Iterator[Host]:
         """All instances, the terminated ones included."""
@@ -115,7 +121,9 @@ class MotoWorld:
             nic.private_ip_address = address
             nic.private_ip_addresses = [{"Primary": True, "PrivateIpAddress": address}]
             nic.on_stage = True
-        tags = {tag["key"]: tag["value"] for tag in instance.get_tags()}
+        tags = {
+            **self._ec2.tags.get(instance.id, {})
+        }  # instance.get_tags() reads those of everything
         return Host(
             instance.id,
             instance.state,

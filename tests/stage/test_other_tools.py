@@ -12,6 +12,7 @@ import pytest
 
 from chaosgrade.stage.workload.resolver import Resolver
 from tests.stage.conftest import Stage, eventually
+from tests.stage.vantage import neighbour, socket_at
 
 pytestmark = pytest.mark.stage
 
@@ -131,12 +132,15 @@ def address_of(stage: Stage) -> str:
     return Resolver(stage.document["dns"]).resolve(database(stage)["Endpoint"]["Address"])
 
 
-def answers(instance: dict[str, Any]) -> bool:
-    """Whether the web server of an instance does."""
-    url = f"http://{instance['PrivateIpAddress']}:8080/health"
+def answers(stage: Stage, instance: dict[str, Any]) -> bool:
+    """Whether the web server of an instance does, asked from another instance."""
+    address = instance["PrivateIpAddress"]
     try:
-        with urllib.request.urlopen(url, timeout=0.5) as response:
-            return bool(response.status == 200)
+        with socket_at(stage, neighbour(stage, address)) as asking:
+            asking.settimeout(0.5)
+            asking.connect((address, 8080))
+            asking.sendall(b"GET /health HTTP/1.0\r\n\r\n")
+            return b" 200 " in asking.recv(64)
     except OSError:
         return False
 
@@ -170,7 +174,7 @@ def spot_instance(stage: Stage, subnet: str) -> dict[str, Any]:
         ImageId="ami-0c101f26f147fa7fd", InstanceType="t3.micro", MinCount=1, MaxCount=1,
         SubnetId=subnet, InstanceMarketOptions={"MarketType": "spot"},
     )["Instances"]  # fmt: skip
-    eventually(lambda: answers(launched))
+    eventually(lambda: answers(stage, launched))
     return dict(launched)
 
 
@@ -194,7 +198,7 @@ def test_faults_of_chaostoolkit_aws_reach_processes_and_traffic(
     )
 
     # Terminated: it answers nothing any more, and EC2 knows who wanted that.
-    assert not answers(victim)
+    assert not answers(stage, victim)
     (request,) = stage.client("ec2").describe_spot_instance_requests(
         Filters=[{"Name": "instance-id", "Values": [victim["InstanceId"]]}]
     )["SpotInstanceRequests"]
@@ -213,7 +217,7 @@ def test_faults_of_chaostoolkit_aws_reach_processes_and_traffic(
     eventually(lambda: list(targets(stage).values()) == ["healthy"] * 5)
     (deregistered,) = web.keys() - targets(stage).keys()
     assert served_by(stage, 12) == targets(stage).keys()
-    assert answers(web[deregistered])
+    assert answers(stage, web[deregistered])
 
     # Failed over: the endpoint leads to the other zone, and the server there takes writes.
     eventually(lambda: database(stage)["AvailabilityZone"] == standby_zone)
