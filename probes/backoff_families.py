@@ -64,6 +64,7 @@ _SLOW_IN_95 = 9.0  # of the gaps that wait for a processor, one in ten waits lon
 _TIMERS_S, _JITTER_S = 0.025, 0.06
 _NARROW = 1e-3
 _SOFT = 0.03
+_WIDEST = 0.8  # give or take more is full jitter but for the shortest gaps, which noise hides
 _SPREAD = 1.2
 _CAPPED = 0.97  # a cap so near to what was seen cuts nothing that would be missed
 _CLOCK_S, _PUNCTUAL_S = 0.0004, 0.01
@@ -234,7 +235,9 @@ class Candidate:
             found.append(Parameter("cap_s", "log", float(last), _log_uniform(0.01, 1.1 * highest)))
         if self.form == "around":
             share = float(np.median(spreads_s / (spreads_s + 2 * levels.low)))
-            found.append(Parameter("share", "logit", min(max(share, 0.04), 0.88), _share_prior))
+            found.append(
+                Parameter("share", "logit", min(max(share, 0.04), _WIDEST - 0.02), _share_prior)
+            )
         if self.form == "on-top":
             found.append(Parameter("jitter_s", "log", max(spread_s, 0.05), _jitter_prior(vague_s)))
         if self.form == "exact":
@@ -278,7 +281,7 @@ class Candidate:
         if self.form == "exact":
             return _SOFT * width_s  # the range itself is what they are late by
         if self.form == "on-top":
-            return min(_SOFT * values["jitter_s"], _LATE_S)
+            return min(_SOFT * values["jitter_s"], 2 * _LATE_S)
         return 0.6 * late_s  # as it is for even and for exponential delays of this mean, or nearly
 
     def possible(self, values: Mapping[str, float], gaps: Gaps) -> bool:
@@ -414,7 +417,7 @@ def _jitter_prior(vague_s: float) -> Callable[[float], float]:
 def _share_prior(x: float) -> float:
     """The wider the rarer (gRPC takes 0.2), less what has another name: equal and full jitter."""
     share = 0.5 * (1.0 + math.tanh(0.5 * x))
-    if share < 0.03 or share > 0.9 or abs(share - 1 / 3) < 0.03:
+    if share < 0.03 or share > _WIDEST or abs(share - 1 / 3) < 0.03:
         return IMPOSSIBLE * (1 + abs(x))
     return math.log(2.0 * (1.0 - share) * share * (1.0 - share))
 

@@ -111,7 +111,7 @@ def test_the_server_is_stopped_by_ctrl_c_and_tells_what_it_saw(tmp_path: Path) -
     finally:
         process.kill()
     assert "Traceback" not in errors
-    assert process.returncode == 3, "four requests show no herd"
+    assert process.returncode == 0, "who does not retry makes no herd"
     assert json.loads(output)["family"] == "no-retry"
 
 
@@ -140,7 +140,7 @@ def test_a_picture_is_drawn_of_whatever_was_seen(tmp_path: Path, suffix: str) ->
     ):
         file = tmp_path / f"plot{suffix}"
         retries_picture.draw(behaviour, trace, file)
-        assert file.stat().st_size > 2000
+        assert file.stat().st_size > 1500
         file.unlink()
 
 
