@@ -56,12 +56,15 @@ FAMILIES = (
 
 JITTERED = frozenset(family for family in FAMILIES if family.endswith("-jitter"))
 
+TIMERS_S = 0.025
+"""By how much timers are late on a machine that has time."""
+
 IMPOSSIBLE = -1e9
 """Logarithm of the prior of what cannot be; finite, so that a search finds its way back."""
 
 _LATE_S, _SLOW_S = 0.003, 0.003
 _SLOW_IN_95 = 9.0  # of the gaps that wait for a processor, one in ten waits longer than this × s
-_TIMERS_S, _JITTER_S = 0.025, 0.06
+_JITTER_S = 0.06
 _NARROW = 1e-3
 _SOFT = 0.03
 _WIDEST = 0.8  # give or take more is full jitter but for the shortest gaps, which noise hides
@@ -390,7 +393,7 @@ def _level(median_s: float) -> Callable[[float], float]:
 
 def _noise_prior(vague_s: float) -> Callable[[float], float]:
     """Any width up to what timers do; beyond it less and less."""
-    start, end = math.log(2 * _CLOCK_S), math.log(_TIMERS_S + 1.5 * vague_s)
+    start, end = math.log(2 * _CLOCK_S), math.log(TIMERS_S + 1.5 * vague_s)
     density = -math.log(end - start)
 
     def prior(x: float) -> float:
@@ -407,7 +410,7 @@ def _jitter_prior(vague_s: float) -> Callable[[float], float]:
     density = -math.log(end - start)
 
     def prior(x: float) -> float:
-        if x > end or x < math.log(_TIMERS_S):
+        if x > end or x < math.log(TIMERS_S):
             return IMPOSSIBLE * (1 + abs(x))
         return density - 0.5 * (max(start - x, 0.0) / 0.3) ** 2
 
