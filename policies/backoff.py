@@ -147,7 +147,7 @@ def _jitter(seen: RetryBehaviour, rule: AtLeastShare) -> Ruling:
     if seen.family == "no-retry":
         return Ruling("jitter", PASSED, "no retries", bound, "", rule.reason)
     if seen.jitter_share is None:
-        why = "; ".join(seen.reasons)
+        why = "; ".join(seen.reasons) or "the gaps do not show whether they are random"
         return Ruling("jitter", INCONCLUSIVE, "unknown", bound, why, rule.reason)
     verdict = PASSED if seen.jitter_share >= rule.at_least else FAILED
     return Ruling("jitter", verdict, f"{seen.jitter_share:.0%}", bound, "", rule.reason)

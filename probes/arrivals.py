@@ -230,10 +230,12 @@ def _clock_went_back(recorded: Arrivals) -> Flags:
 
 def _at_once(arrivals: Arrivals, twice: Flags) -> bool:
     """Whether equal times are retries at once, or the clock's grain, and not lines told twice."""
-    if twice.mean() > 0.5 or arrivals.grain_s > 0:
+    if arrivals.grain_s > 0:
         return True
     begins = np.ones(len(arrivals), dtype=bool)
     begins[1:] = (np.diff(arrivals.client) != 0) | (np.diff(arrivals.request) != 0)
+    if twice[~begins].all():
+        return True
     first = np.flatnonzero(begins)
     number = np.arange(len(arrivals)) - np.repeat(first, np.diff(np.append(first, len(arrivals))))
     later = twice[number > 1]

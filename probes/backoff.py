@@ -95,13 +95,14 @@ def observe(arrivals: Arrivals, idle_s: float | None = None) -> Observation:
         arrivals: in any order.
         idle_s: as of `Requests.of`.
     """
-    if not len(arrivals):
-        nothing = ("no attempt was seen",)
+    requests = Requests.of(arrivals, idle_s)
+    if not len(requests.first):
+        left_out = requests.arrivals.left_out
+        nothing = left_out[-1:] or ("no attempt was seen",)
         return Observation(
-            RetryBehaviour(INCONCLUSIVE, reasons=nothing, left_out=arrivals.left_out),
+            RetryBehaviour(INCONCLUSIVE, reasons=nothing, left_out=left_out),
             RetryTrace({}, {}, (), ()),
         )
-    requests = Requests.of(arrivals, idle_s)
     answered, decided = retry_after(requests)
     usable = ~np.isnan(requests.gap)
     if answered != "ignored":
@@ -131,6 +132,11 @@ def _why_not(
     if not usable.any():
         return INCONCLUSIVE, (
             f"Retry-After decided every gap ({answered}): observe without it to see the backoff",
+        )
+    if not requests.gap[usable].any():
+        return INCONCLUSIVE, (
+            "all attempts of a request have the very same time: the clock of the record is too "
+            "coarse, or lines are there several times",
         )
     return "", ()
 

@@ -56,14 +56,18 @@ FAMILIES = (
 
 JITTERED = frozenset(family for family in FAMILIES if family.endswith("-jitter"))
 
+TIMERS_S = 0.025
+"""By how much timers are late on a machine that has time."""
+
 IMPOSSIBLE = -1e9
 """Logarithm of the prior of what cannot be; finite, so that a search finds its way back."""
 
 _LATE_S, _SLOW_S = 0.003, 0.003
 _SLOW_IN_95 = 9.0  # of the gaps that wait for a processor, one in ten waits longer than this × s
-_TIMERS_S, _JITTER_S = 0.025, 0.06
+_JITTER_S = 0.06
 _NARROW = 1e-3
 _SOFT = 0.03
+_WIDEST = 0.8  # give or take more is full jitter but for the shortest gaps, which noise hides
 _SPREAD = 1.2
 _CAPPED = 0.97  # a cap so near to what was seen cuts nothing that would be missed
 _CLOCK_S, _PUNCTUAL_S = 0.0004, 0.01
@@ -234,7 +238,9 @@ class Candidate:
             found.append(Parameter("cap_s", "log", float(last), _log_uniform(0.01, 1.1 * highest)))
         if self.form == "around":
             share = float(np.median(spreads_s / (spreads_s + 2 * levels.low)))
-            found.append(Parameter("share", "logit", min(max(share, 0.04), 0.88), _share_prior))
+            found.append(
+                Parameter("share", "logit", min(max(share, 0.04), _WIDEST - 0.02), _share_prior)
+            )
         if self.form == "on-top":
             found.append(Parameter("jitter_s", "log", max(spread_s, 0.05), _jitter_prior(vague_s)))
         if self.form == "exact":
@@ -278,7 +284,7 @@ class Candidate:
         if self.form == "exact":
             return _SOFT * width_s  # the range itself is what they are late by
         if self.form == "on-top":
-            return min(_SOFT * values["jitter_s"], _LATE_S)
+            return min(_SOFT * values["jitter_s"], 2 * _LATE_S)
         return 0.6 * late_s  # as it is for even and for exponential delays of this mean, or nearly
 
     def possible(self, values: Mapping[str, float], gaps: Gaps) -> bool:
@@ -387,7 +393,7 @@ def _level(median_s: float) -> Callable[[float], float]:
 
 def _noise_prior(vague_s: float) -> Callable[[float], float]:
     """Any width up to what timers do; beyond it less and less."""
-    start, end = math.log(2 * _CLOCK_S), math.log(_TIMERS_S + 1.5 * vague_s)
+    start, end = math.log(2 * _CLOCK_S), math.log(TIMERS_S + 1.5 * vague_s)
     density = -math.log(end - start)
 
     def prior(x: float) -> float:
@@ -404,7 +410,7 @@ def _jitter_prior(vague_s: float) -> Callable[[float], float]:
     density = -math.log(end - start)
 
     def prior(x: float) -> float:
-        if x > end or x < math.log(_TIMERS_S):
+        if x > end or x < math.log(TIMERS_S):
             return IMPOSSIBLE * (1 + abs(x))
         return density - 0.5 * (max(start - x, 0.0) / 0.3) ** 2
 
@@ -414,7 +420,7 @@ def _jitter_prior(vague_s: float) -> Callable[[float], float]:
 def _share_prior(x: float) -> float:
     """The wider the rarer (gRPC takes 0.2), less what has another name: equal and full jitter."""
     share = 0.5 * (1.0 + math.tanh(0.5 * x))
-    if share < 0.03 or share > 0.9 or abs(share - 1 / 3) < 0.03:
+    if share < 0.03 or share > _WIDEST or abs(share - 1 / 3) < 0.03:
         return IMPOSSIBLE * (1 + abs(x))
     return math.log(2.0 * (1.0 - share) * share * (1.0 - share))
 

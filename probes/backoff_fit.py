@@ -29,6 +29,7 @@ _GLANCE_NATS = 100.0
 _OF_FAMILY = 4
 _SCREEN_NATS = 40.0
 _FINAL_NATS = 15.0
+_NATS_PER_PARAMETER = 3.0  # half the logarithm of some 400 gaps
 _RESTARTS = 5
 _RARER = math.log(5.0)  # most that grow by a factor double
 
@@ -177,15 +178,20 @@ def fits(gaps: Gaps) -> list[Fit]:
 
 
 def _near(found: Sequence[Fit], nats: float) -> list[Fit]:
-    """Those whose fit is not worse than the best by more than so much, a few of each family."""
-    ranked = sorted(found, key=lambda fit: -fit.peak)
+    """Those that are not worse than the best by more than so much, a few of each family."""
+    ranked = sorted(found, key=_promise, reverse=True)
     taken = Counter[str]()
     kept = []
     for fit in ranked:
         taken[fit.candidate.family] += 1
-        if fit.peak > ranked[0].peak - nats and taken[fit.candidate.family] <= _OF_FAMILY:
+        if _promise(fit) > _promise(ranked[0]) - nats and taken[fit.candidate.family] <= _OF_FAMILY:
             kept.append(fit)
     return kept
+
+
+def _promise(fit: Fit) -> float:
+    """How good a fit is for what it leaves open, before its evidence is known."""
+    return fit.peak - _NATS_PER_PARAMETER * len(fit.values)
 
 
 def _thinned(gaps: Gaps, most: int) -> Gaps:

@@ -10,6 +10,7 @@ from scipy.stats import kstest
 
 from chaosgrade.probes.backoff_families import (
     JITTERED,
+    TIMERS_S,
     Candidate,
     Gaps,
     Levels,
@@ -179,7 +180,11 @@ def _misfit(best: Fit, gaps: Gaps) -> list[str]:
 def _busy(best: Fit, gaps: Gaps) -> list[str]:
     """Doubts because gaps are late by as much as what tells families apart."""
     if best.candidate.family == "none":
-        return []
+        if gaps.vague_s <= TIMERS_S:
+            return []
+        return [
+            f"gaps shorter than {gaps.vague_s:.2g} s do not show: clock or timers are too coarse"
+        ]
     law = best.candidate.law(best.values, gaps)
     known = law.high - law.low if best.candidate.family in JITTERED else law.low
     telling_s, slow_s = float(np.max(known)), best.values["slow_s"]

@@ -45,6 +45,13 @@ _ALB = re.compile(
 )
 
 
+def _numbering() -> defaultdict[Any, int]:
+    """The next number for each name that is new, and -1 for none."""
+    numbers: defaultdict[Any, int] = defaultdict(itertools.count().__next__)
+    numbers.update(dict.fromkeys(_MISSING, -1))
+    return numbers
+
+
 @dataclass(slots=True)
 class _Columns:
     """What has been read so far."""
@@ -53,8 +60,8 @@ class _Columns:
         default_factory=lambda: {name: [] for name in _FIELDS}
     )
     count: int = 0
-    clients: defaultdict[Any, int] = field(default_factory=lambda: _numbering())
-    requests: defaultdict[Any, int] = field(default_factory=lambda: _numbering())
+    clients: defaultdict[Any, int] = field(default_factory=_numbering)
+    requests: defaultdict[Any, int] = field(default_factory=_numbering)
     unusable: Counter[str] = field(default_factory=Counter)
 
     def add(self, columns: Mapping[str, Sequence[Any]]) -> None:
@@ -336,13 +343,6 @@ def _parse_alb(_name: str, lines: Iterator[str], columns: _Columns) -> None:
         "status": [m["status"] for m in found],
     }
     columns.add(rows)
-
-
-def _numbering() -> defaultdict[Any, int]:
-    """The next number for each name that is new, and -1 for none."""
-    numbers: defaultdict[Any, int] = defaultdict(itertools.count().__next__)
-    numbers.update(dict.fromkeys(_MISSING, -1))
-    return numbers
 
 
 def _numbers(names: Sequence[Any], known: defaultdict[Any, int]) -> NDArray[np.int64]:

@@ -78,8 +78,8 @@ def drawn(family: str, draw: np.random.Generator) -> Client:
     base_s = _log_uniform(draw, 0.05, 10.0)
     factor = 2.0 if draw.random() < 0.5 else draw.uniform(1.5, 4.0)
     capped = family not in ("no-retry", "none", "fixed") and draw.random() < 0.3
-    # A third around the middle is equal jitter, and all around it is full jitter.
-    share = draw.choice([draw.uniform(0.05, 0.28), draw.uniform(0.39, 0.8)])
+    # A third around the middle is equal jitter, and nearly all is full jitter.
+    share = draw.choice([draw.uniform(0.05, 0.28), draw.uniform(0.39, 0.75)])
     return Client(
         family,
         base_s,

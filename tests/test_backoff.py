@@ -219,6 +219,9 @@ def test_times_in_any_order_and_twice_are_the_same_observation() -> None:
     shuffled = observe(base.take(np.concatenate((order, order[:20])))).behaviour
     assert shuffled.family == "equal-jitter"
     assert any("twice" in line for line in shuffled.left_out)
+    every = np.arange(len(base))
+    thrice = observe(base.take(np.concatenate((every, every, every)))).behaviour
+    assert (thrice.family, thrice.attempts) == ("equal-jitter", 5)
 
 
 def test_a_clock_that_goes_back_costs_its_requests_only() -> None:

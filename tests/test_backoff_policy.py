@@ -100,7 +100,7 @@ def test_every_rule_has_its_reason() -> None:
     ("text", "named"),
     [
         ("jitter: {at_least: 2, reason: x}", "jitter.at_least"),
-        ("speed: 1", "speed"),
+        ("".join(f"{rule}: null\n" for rule in BackoffPolicy.model_fields) + "speed: 1", "speed"),
         ("jitter: [", "not YAML"),
         ("jitter: null", "longest_gap_s"),
     ],

@@ -116,10 +116,10 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
 
 def test_a_template_beyond_the_stage_is_refused(tmp_path: Path) -> None:
     """Before anything starts, with the resource's name."""
-    (tmp_path / "mine.yaml").write_text("Resources:\n  Bucket: {Type: 'AWS::S3::Bucket'}\n")
+    (tmp_path / "mine.yaml").write_text("Resources:\n  Function: {Type: 'AWS::Lambda::Function'}\n")
     done = chaosgrade(tmp_path, "stage", "up", "--template", "mine.yaml")
     assert done.returncode == 2
-    assert "Bucket has type AWS::S3::Bucket" in last_line(done)
+    assert "Function has type AWS::Lambda::Function" in last_line(done)
 
 
 def test_malformed_yaml_is_one_line(tmp_path: Path) -> None:

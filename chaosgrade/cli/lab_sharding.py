@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
@@ -83,7 +83,7 @@ def show(
         console.print(Text(f"picture: {plot}"))
 
 
-def _reach_table(experiment: Experiment, event: Event, results: Sequence[Result]) -> Table:
+def _reach_table(experiment: Experiment, event: Event, results: Sequence[Result]) -> RenderableType:
     fleet, tries = experiment.fleet, experiment.tries
     kind, count = event
     title = {
@@ -91,7 +91,7 @@ def _reach_table(experiment: Experiment, event: Event, results: Sequence[Result]
         "poison": f"Poisonous customers: {count} of {fleet.customers}, whose workers are all lost",
         "zone": f"Lost zones: 1 of {fleet.zones}",
     }[kind]
-    table = _table(title, "", "exact", "simulated", "worst trial")
+    table = _table("", "exact", "simulated", "worst trial")
     different = "tried once" if tries == 1 else f"{tries} different workers tried"
     measures: list[tuple[str, Callable[[Reach], Figure]]] = [
         ("customers fully out", lambda reach: reach.fully_out),
@@ -105,29 +105,23 @@ def _reach_table(experiment: Experiment, event: Event, results: Sequence[Result]
         for result in results:
             figure = figure_of(result.reach[event])
             table.add_row(f"  {result.sharding.name}", *_cells(figure), percent(figure.worst))
-    return table
+    return Group(Text(title, style="bold"), table)
 
 
-def _overlap_table(results: Sequence[Result]) -> Table:
+def _overlap_table(results: Sequence[Result]) -> RenderableType:
     """Pairs of customers by the workers they share; what neither is nor can be is left out."""
-    table = _table("Pairs of customers, by the workers they share", "", "exact", "simulated")
+    table = _table("", "exact", "simulated")
     for result in results:
         table.add_row(Text(result.sharding.name, style="cyan"))
         for j, figure in enumerate(result.overlap):
             if figure.exact or figure.mean:
                 table.add_row(f"  {j}", *_cells(figure))
-    return table
+    title = "Pairs of customers, by the workers that both have"
+    return Group(Text(title, style="bold"), table)
 
 
-def _table(title: str, *headings: str) -> Table:
-    table = Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        box=None,
-        header_style="dim",
-        pad_edge=False,
-    )
+def _table(*headings: str) -> Table:
+    table = Table(box=None, header_style="dim", pad_edge=False)
     for number, heading in enumerate(headings):
         table.add_column(heading, justify="right" if number else "left", no_wrap=True)
     return table

@@ -548,6 +548,7 @@ def test_each_minute_tells_what_was_counted_in_it(
     target = ScriptedTarget(lambda connection, request: bool(connection.sendall(_OK)))
     groups = target_group({"i-1": target.address}, check=_OF_A_MINUTE)
     configure(balancer, address, groups, time_scale=60.0)
+    balancer.wait_until_seen("listening")
     balancer.wait_for("health", state="healthy")
     for _ in range(3):
         assert status(get(address)) == 200
@@ -573,6 +574,7 @@ def test_flows_of_a_layer_4_balancer_are_counted(balancer: Child, address: tuple
     target = ScriptedTarget(lambda connection, request: True)
     groups = target_group({"i-1": target.address}, check={**_OF_A_MINUTE, "protocol": "TCP"})
     configure(balancer, address, groups, protocol="TCP", time_scale=60.0)
+    balancer.wait_until_seen("listening")
     balancer.wait_for("health", state="healthy")
     with socket.create_connection(address):
         assert balancer.wait_for("requests")["sums"] == {"NewFlowCount": 1}

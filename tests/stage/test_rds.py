@@ -6,7 +6,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -270,9 +271,19 @@ def turned_away(host: str) -> bool:
     return False
 
 
+def networks(processes: Iterable[int] | None = None) -> set[str]:
+    """The network namespaces that these processes are in; without any, those of the machine."""
+    running = processes or [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    found = set()
+    for pid in running:
+        with suppress(OSError):  # it has ended
+            found.add(os.readlink(f"/proc/{pid}/ns/net"))
+    return found
+
+
 def test_a_stage_whose_parent_is_killed_leaves_nothing(tmp_path: Path) -> None:
-    """No process, no shared memory of either kind, no socket, no folder."""
-    before = traces()
+    """No process, no shared memory of either kind, no network namespace, no socket, no folder."""
+    before, ours = traces(), networks()
     starter = (
         "import os, subprocess, sys, time\n"
         "os.environ['CHAOSGRADE_PARENT'] = str(os.getpid())\n"
@@ -289,8 +300,10 @@ def test_a_stage_whose_parent_is_killed_leaves_nothing(tmp_path: Path) -> None:
         started = descendants(parent.pid)
         names = [Path(f"/proc/{pid}/comm").read_text().strip() for pid in started]
         assert names.count("postgres") > 10
+        theirs = networks(started) - ours
         os.kill(parent.pid, signal.SIGKILL)
         parent.wait()
         wait_until(lambda: not any(map(runs, started)), "all processes gone")
     wait_until(lambda: traces() <= before, "all shared memory gone")
+    wait_until(lambda: not theirs & networks(), "all network namespaces gone")
     assert list(tmp_path.iterdir()) == []
