@@ -35,6 +35,7 @@ _PUBLISHED_EVERY_S, _LATE_S = 300.0, 60.0
 _LATE_AT_LEAST_S = 1.0
 _LOOK_S = 0.1
 _ATTEMPTS_PER_RECORD = 500
+_STRAY_AT_MOST = 100  # one line in so many
 _FIELD = re.compile(r'"(?:[^"\\]|\\.)*"|\S+')
 _CLIENT, _STATUS, _REQUEST, _TRACE, _CREATED = 3, 8, 12, 17, 21
 _ROOT = re.compile(r"Root=([^;\"]+)")
@@ -193,6 +194,11 @@ class AccessLogObserver:
                 f"the access logs of {self._place.name} in s3://{self._place.bucket} hold nothing "
                 f"of this run ({unusable} lines are no entries): nobody has called it, or logs are "
                 "late"
+            )
+        if unusable * _STRAY_AT_MOST > len(attempts):
+            raise LogUnusable(
+                f"{unusable} lines in the access logs of {self._place.name} are no entries, beside "
+                f"{len(attempts)} that are: attempts may be missing"
             )
         self._record(attempts, unusable)
         self._name_backoff(attempts)
