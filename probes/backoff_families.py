@@ -67,6 +67,7 @@ _SLOW_IN_95 = 9.0  # of the gaps that wait for a processor, one in ten waits lon
 _JITTER_S = 0.06
 _NARROW = 1e-3
 _SOFT = 0.03
+_ROOT_TWELVE = math.sqrt(12.0)  # the width of a box is so many deviations
 _WIDEST = 0.8  # give or take more is full jitter but for the shortest gaps, which noise hides
 _SPREAD = 1.2
 _CAPPED = 0.97  # a cap so near to what was seen cuts nothing that would be missed
@@ -264,7 +265,7 @@ class Candidate:
         low, high = self._edges(top, values)
         noise = np.full(len(top), noise_s)
         if self.shape == "bell":
-            noise = np.hypot(noise, values["jitter_s"] / 4)
+            noise = np.hypot(noise, values["jitter_s"] / _ROOT_TWELVE)
         if self.immediate and gaps.numbers[0] == 1:
             low[0], high[0], noise[0] = 0.0, width_s, noise_s
         low, high = low[gaps.index], high[gaps.index]
