@@ -67,7 +67,6 @@ class _Search:
         self._candidate, self._gaps, self._stray = candidate, sample.gaps, sample.stray
         levels = sample.levels[candidate.immediate]
         self._parameters = candidate.parameters(self._gaps, levels)
-        self._priors = [p.prior for p in self._parameters]
         if candidate.form != "exact":
             other = candidate.parameters(self._gaps, levels, longest=False)
             self._parameters = min(self._parameters, other, key=self._at_start)

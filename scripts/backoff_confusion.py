@@ -24,7 +24,8 @@ from rich.table import Table
 from rich.text import Text
 
 from chaosgrade.probes.backoff import observe
-from tests.synthetic_retries import FAMILIES, Client, arrivals, drawn
+from chaosgrade.probes.backoff_families import FAMILIES
+from tests.synthetic_retries import Client, arrivals, drawn
 
 INCONCLUSIVE = "inconclusive"
 

@@ -9,9 +9,10 @@ from rich.console import Console
 
 from chaosgrade.probes.arrivals import Arrivals
 from chaosgrade.probes.backoff import observe, retry_behaviour
+from chaosgrade.probes.backoff_families import FAMILIES
 from chaosgrade.retries import RetryBehaviour
 from scripts.backoff_confusion import answers, rates, trials
-from tests.synthetic_retries import FAMILIES, Client, arrivals, recorded
+from tests.synthetic_retries import Client, arrivals, recorded
 
 
 def seen(client: Client, clients: int = 100, **options: float | int) -> RetryBehaviour:
