@@ -20,7 +20,8 @@ class RetryBehaviour:
         factor: by how much the gap, or its bound, grows with each retry; None where it does not
             grow by a factor.
         cap_s: the longest gap, or its bound, when it was reached, in seconds.
-        jitter_s: width of the random range of the first gap that is waited, in seconds.
+        jitter_s: width of the random range of the first gap that is waited, in seconds; of jitter
+            that is not even, that of an even one which deviates as much.
         attempts: of a request that fails throughout, the first included; None when no limit was
             seen.
         clients: how many were observed.

@@ -63,10 +63,11 @@ IMPOSSIBLE = -1e9
 """Logarithm of the prior of what cannot be; finite, so that a search finds its way back."""
 
 _LATE_S, _SLOW_S = 0.003, 0.003
-_SLOW_IN_95 = 9.0  # of the gaps that wait for a processor, one in ten waits longer than this × s
+_SLOW_IN_95 = 9.0  # one gap in twenty waits longer for a processor than this × s
 _JITTER_S = 0.06
 _NARROW = 1e-3
 _SOFT = 0.03
+_ROOT_TWELVE = math.sqrt(12.0)  # the width of a box is so many deviations
 _WIDEST = 0.8  # give or take more is full jitter but for the shortest gaps, which noise hides
 _SPREAD = 1.2
 _CAPPED = 0.97  # a cap so near to what was seen cuts nothing that would be missed
@@ -150,7 +151,7 @@ class Parameter:
 
     Args:
         name: of the number.
-        scale: "log", "logit" or "plain": the coordinate in which it is sought.
+        scale: "log" or "logit": the coordinate in which it is sought.
         start: its value where the search begins.
         prior: logarithm of the prior density in that coordinate.
     """
@@ -165,22 +166,18 @@ class Parameter:
         """Where the search begins, in its coordinate."""
         if self.scale == "log":
             return math.log(self.start)
-        if self.scale == "logit":
-            return math.log(self.start / (1.0 - self.start))
-        return self.start
+        return math.log(self.start / (1.0 - self.start))
 
     @property
     def step(self) -> float:
         """How far the search looks around at first, in its coordinate."""
-        return {"log": 0.15, "logit": 0.3, "plain": 0.004}[self.scale]
+        return {"log": 0.15, "logit": 0.3}[self.scale]
 
     def value(self, coordinate: float) -> float:
         """The number at a coordinate."""
         if self.scale == "log":
             return math.exp(min(coordinate, 50.0))
-        if self.scale == "logit":
-            return 0.5 * (1.0 + math.tanh(0.5 * coordinate))
-        return coordinate
+        return 0.5 * (1.0 + math.tanh(0.5 * coordinate))
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +261,7 @@ class Candidate:
         low, high = self._edges(top, values)
         noise = np.full(len(top), noise_s)
         if self.shape == "bell":
-            noise = np.hypot(noise, values["jitter_s"] / 4)
+            noise = np.hypot(noise, values["jitter_s"] / _ROOT_TWELVE)
         if self.immediate and gaps.numbers[0] == 1:
             low[0], high[0], noise[0] = 0.0, width_s, noise_s
         low, high = low[gaps.index], high[gaps.index]

@@ -31,7 +31,7 @@ _SCREEN_NATS = 40.0
 _FINAL_NATS = 15.0
 _NATS_PER_PARAMETER = 3.0  # half the logarithm of some 400 gaps
 _RESTARTS = 5
-_RARER = math.log(5.0)  # most that grow by a factor double
+_RARER = math.log(5.0)  # most that grow by a factor double, most that draw draw evenly
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,6 @@ class _Search:
         self._candidate, self._gaps, self._stray = candidate, sample.gaps, sample.stray
         levels = sample.levels[candidate.immediate]
         self._parameters = candidate.parameters(self._gaps, levels)
-        self._priors = [p.prior for p in self._parameters]
         if candidate.form != "exact":
             other = candidate.parameters(self._gaps, levels, longest=False)
             self._parameters = min(self._parameters, other, key=self._at_start)
@@ -170,7 +169,8 @@ def fits(gaps: Gaps) -> list[Fit]:
             fit,
             evidence=fit.evidence
             - math.log(weights[fit.candidate.family])
-            - (_RARER if fit.candidate.curve is EXPONENTIAL else 0.0),
+            - _RARER * (fit.candidate.curve is EXPONENTIAL)
+            - _RARER * (fit.candidate.shape != "box"),
         )
         for fit in final
     ]

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from operator import itemgetter
+from operator import itemgetter, methodcaller
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -302,26 +302,56 @@ def _parse_json_lines(batch: Iterable[str], columns: _Columns) -> None:
 
 
 def _parse_csv(name: str, lines: Iterator[str], columns: _Columns) -> None:
-    rows = csv.reader(lines)
-    header = [cell.strip().lower() for cell in next(rows)]
+    header = [cell.strip().lower() for cell in next(csv.reader(lines))]
     places = {field: header.index(field) for field in _FIELDS if field in header}
     if "client" not in places or "time" not in places:
         raise UsageError(
             f"{name} needs a CSV header with client and time, it has {_quoted(','.join(header))}"
         )
+    read = 1
+    while batch := list(itertools.islice(lines, _BATCH)):
+        cells = _plain_cells(batch, len(header))
+        if cells is None:
+            _parse_csv_rows(name, itertools.chain(batch, lines), read, header, columns)
+            return
+        _add_cells({f: cells[place :: len(header)] for f, place in places.items()}, columns)
+        read += len(batch)
+
+
+def _plain_cells(lines: Sequence[str], width: int) -> list[str] | None:
+    """All cells one after the other; None when some are quoted, or lines differ in their number.
+
+    To cut the text once takes a fraction of the time that a list for each line does.
+    """
+    text = "".join(lines)
+    if '"' in text or set(map(methodcaller("count", ","), lines)) != {width - 1}:
+        return None
+    return text.replace("\r\n", "\n").removesuffix("\n").replace("\n", ",").split(",")
+
+
+def _parse_csv_rows(
+    name: str, lines: Iterator[str], read: int, header: Sequence[str], columns: _Columns
+) -> None:
+    rows = csv.reader(lines)
     try:
         while batch := list(itertools.islice(rows, _BATCH)):
             whole = [row for row in batch if len(row) == len(header)]
             short = sum(1 for row in batch if row and len(row) != len(header))
             if short:
                 columns.unusable["more or fewer cells than the header"] += short
-            try:
-                columns.add({f: list(map(itemgetter(p), whole)) for f, p in places.items()})
-            except (ValueError, TypeError):
-                for row in whole:
-                    columns.add_row({f: row[place] for f, place in places.items()})
+            cells = dict(zip(header, map(list, zip(*whole, strict=True)), strict=bool(whole)))
+            _add_cells({field: cells[field] for field in _FIELDS if field in cells}, columns)
     except csv.Error as error:
-        raise UsageError(f"{name}, line {rows.line_num}: no CSV ({error})") from None
+        raise UsageError(f"{name}, line {read + rows.line_num}: no CSV ({error})") from None
+
+
+def _add_cells(cells: Mapping[str, Sequence[str]], columns: _Columns) -> None:
+    try:
+        if cells:
+            columns.add(cells)
+    except (ValueError, TypeError):
+        for row in zip(*cells.values(), strict=True):
+            columns.add_row(dict(zip(cells, row, strict=True)))
 
 
 def _parse_alb(_name: str, lines: Iterator[str], columns: _Columns) -> None:

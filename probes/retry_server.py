@@ -157,7 +157,7 @@ class RetryServer:
             self._listening.close()
         if self._manager is not None:
             await self._manager.shutdown(0.1)
-        return _arrivals(self._attempts, until, _late_at_95(np.array(self._late_s)))
+        return _arrivals(self._attempts, until, late_at_95(np.array(self._late_s)))
 
     async def _watch_lateness(self) -> None:
         """Note how late this machine's timers are: those of clients on it are as late."""
@@ -231,7 +231,7 @@ class RetryServer:
         return False
 
 
-def _late_at_95(late_s: NDArray[np.float64]) -> float:
+def late_at_95(late_s: NDArray[np.float64]) -> float:
     """How late a timer is that is due at any moment (95th percentile), in seconds.
 
     One tick that was ten seconds late made every timer late that was due in the meantime.

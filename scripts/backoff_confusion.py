@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,8 @@ from rich.table import Table
 from rich.text import Text
 
 from chaosgrade.probes.backoff import observe
-from tests.synthetic_retries import FAMILIES, Client, arrivals, drawn
+from chaosgrade.probes.backoff_families import FAMILIES
+from tests.synthetic_retries import Client, arrivals, drawn
 
 INCONCLUSIVE = "inconclusive"
 
@@ -77,9 +79,9 @@ def _answer(trial: Trial) -> str:
 
 def answers(todo: list[Trial], workers: int, console: Console) -> list[tuple[Trial, str]]:
     """Each trial with its answer."""
-    with ProcessPoolExecutor(workers) as pool:
-        told: Iterable[str] = pool.map(_answer, todo, chunksize=2)
-        words = f"{todo[0].clients} clients"
+    words = f"{todo[0].clients} clients"
+    with ProcessPoolExecutor(workers) if workers > 1 else nullcontext() as pool:
+        told: Iterable[str] = pool.map(_answer, todo, chunksize=2) if pool else map(_answer, todo)
         return list(zip(todo, track(told, words, len(todo), console=console), strict=True))
 
 

@@ -6,20 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from chaosgrade.probes.arrivals import Arrivals
-
-FAMILIES = (
-    "no-retry",
-    "none",
-    "fixed",
-    "linear",
-    "fibonacci",
-    "exponential",
-    "full-jitter",
-    "equal-jitter",
-    "decorrelated-jitter",
-    "additive-jitter",
-    "multiplicative-jitter",
-)
+from chaosgrade.probes.backoff_families import FAMILIES
 
 _FIBONACCI = (0, 1, 1, 2, 3, 5, 8, 13, 21, 34, 55)
 
@@ -29,7 +16,7 @@ class Client:
     """How one waits.
 
     Args:
-        family: one of `FAMILIES`.
+        family: one of `backoff_families.FAMILIES`.
         base_s, factor, cap_s, jitter_s, share: b, m, c, j and r of the family's formula.
         immediate: whether its first retry comes at once.
         attempts: at most this many.

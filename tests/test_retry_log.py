@@ -191,3 +191,23 @@ def test_a_bucket_s_objects_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
             retry_log.read(["s3://logs/nothing"], aws=lambda: aws)
     finally:
         server.stop()
+
+
+def test_csv_is_read_whether_it_is_plain_or_not(tmp_path: Path) -> None:
+    """Quotes, Windows line ends, blank lines and a last line without an end make no difference."""
+    file = tmp_path / "log.csv"
+    plain = csv_lines()
+    for text in (
+        plain,
+        plain.rstrip("\n"),
+        plain.replace("\n", "\r\n"),
+        plain.replace("c0,", '"c0",'),
+        plain.replace("c1,", "\nc1,"),
+    ):
+        file.write_bytes(text.encode())
+        found = read(file)
+        assert Requests.of(found).sizes.tolist() == [3, 3, 3, 3]
+        assert found.left_out == ()
+    file.write_text(plain + "c9,1\nc9,noon,503\n,5,503\n")
+    assert len(read(file)) == len(ROWS)
+    assert len(read(file).left_out) == 3

@@ -14,7 +14,7 @@ from botocore.config import Config
 
 from chaosgrade.errors import UsageError
 from chaosgrade.probes.arrivals import UNANSWERED, Arrivals, Requests
-from chaosgrade.probes.retry_server import Fault, RetryServer
+from chaosgrade.probes.retry_server import Fault, RetryServer, late_at_95
 from chaosgrade.probes.senders import Sender, clients_of
 
 
@@ -160,3 +160,10 @@ def test_a_fault_that_makes_no_sense_is_refused(arguments: dict[str, Any], named
     """In one line that names the value."""
     with pytest.raises(UsageError, match=named):
         Fault(**arguments)
+
+
+def test_timers_are_late_for_as_long_as_a_stall_lasts() -> None:
+    """Ten seconds in which nothing ran count for ten seconds, not for one timer of a thousand."""
+    assert late_at_95(np.array([])) == 0.0
+    assert late_at_95(np.full(1000, 0.001)) < 0.001
+    assert late_at_95(np.append(np.full(1000, 0.001), 10.0)) > 5.0
