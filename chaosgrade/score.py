@@ -350,7 +350,7 @@ def _lost(
                 reason=objective.reason,
                 because=objective.because,
                 section=rule.section if rule else "",
-                remedy=rule.remedy if rule else "",
+                remedy=grading.remedies.get(objective.metric, rule.remedy if rule else ""),
                 run=objective.run,
                 evidence=objective.evidence,
             )

@@ -79,7 +79,7 @@ class Pattern(_Rule):
 
 
 class Grading(_Rule):
-    """All rules. Bands come best first."""
+    """All rules. Bands come best first; `remedies` has those that a metric names by itself."""
 
     bands: tuple[Band, ...]
     coverage_caps: tuple[CoverageCap, ...]
@@ -90,6 +90,7 @@ class Grading(_Rule):
     regression: _Share
     pillars: Mapping[str, Pillar]
     patterns: Mapping[str, Pattern]
+    remedies: Mapping[str, _Text] = {}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -145,7 +145,8 @@ def _configure(name: str, host: str, gateway: str, gateway_mac: str) -> str:
         (link,) = netlink.link_lookup(ifname=name)
         netlink.link("set", index=link, state="up")
         netlink.addr("add", index=link, address=host, prefixlen=32)
-        netlink.neigh("add", dst=gateway, lladdr=gateway_mac, ifindex=link, state="permanent")
+        # Not "add": who was waiting for this host has asked for it by now, and is known by that.
+        netlink.neigh("replace", dst=gateway, lladdr=gateway_mac, ifindex=link, state="permanent")
         table = _FIRST_TABLE + int(link)
         route = {"dst": "default", "gateway": gateway, "oif": link, "flags": ["onlink"]}
         netlink.route("add", table=table, **route)
