@@ -1,8 +1,8 @@
 """Tests the score itself: experiments on systems with one known flaw each, and on the sound one.
 
 `python scripts/flaw_matrix.py [--runs 5] [--fabric auto] [--only EXPERIMENT] [--specimen NAME]
-[--json]` runs each experiment on the sound specimen and on each specimen that it claims to catch, every run on a stage
-of its own, and prints the table.
+[--json]` runs each experiment on the sound specimen and on each specimen that it claims to catch,
+every run on a stage of its own, and prints the table.
 Exit code 1 when a flaw was missed or the sound system failed even once.
 """
 
