@@ -235,8 +235,8 @@ class Candidate:
             found.append(Parameter("cap_s", "log", float(last), _log_uniform(0.01, 1.1 * highest)))
         if self.form == "around":
             # Few gaps lie near each other by chance before some retries, but hardly before all.
-            typical = np.max if longest else np.median
-            share = float(typical(spreads_s / (spreads_s + 2 * levels.low)))
+            shares = spreads_s / (spreads_s + 2 * levels.low)
+            share = float(np.max(shares) if longest else np.median(shares))
             found.append(
                 Parameter("share", "logit", min(max(share, 0.04), _WIDEST - 0.02), _share_prior)
             )
