@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 STAMP := .venv/.ready
 unexport PYTHONDONTWRITEBYTECODE # each of the many processes of a test would compile every module
 
-.PHONY: gameday test check format setup lock docs nightly matrix safety mutation bench picture clean
+.PHONY: gameday test check format setup lock docs nightly matrix classifier safety mutation bench picture clean
 
 gameday: $(STAMP) ## set up, run the default suite on the embedded stage, print the grade
 	.venv/bin/chaosgrade gameday
@@ -45,6 +45,10 @@ bench: $(STAMP) ## every benchmark: prints figures beside their peers
 	$(PYTHON) benchmarks/backoff.py
 	$(PYTHON) benchmarks/data_services.py
 	$(PYTHON) benchmarks/shuffle_sharding.py
+	$(PYTHON) benchmarks/retry_log.py
+
+classifier: $(STAMP) ## synthetic clients of every backoff family: prints the confusion matrix
+	$(PYTHON) -m scripts.backoff_confusion
 
 picture: $(STAMP) ## the terminal picture of the README, from a real run
 	$(PYTHON) scripts/terminal_picture.py

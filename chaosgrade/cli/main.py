@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from chaosgrade.cli import observe
 from chaosgrade.concealment import ConcealingStream
 from chaosgrade.errors import ChaosgradeError, Exit
 
@@ -26,6 +27,7 @@ stage_app = typer.Typer(help="The embedded AWS, for other tools.", rich_markup_m
 app.add_typer(stage_app, name="stage")
 lab_app = typer.Typer(help="Simulators of client policies.", rich_markup_mode=None)
 app.add_typer(lab_app, name="lab")
+app.add_typer(observe.app, name="observe")
 
 # Typer keeps click's classes under a private name; what it makes public derives from them.
 _ClickException: Any = next(k for k in typer.BadParameter.__mro__ if k.__name__ == "ClickException")

@@ -1,0 +1,60 @@
+"""Who sent an attempt, where nothing but addresses tells."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Where an attempt came from, and what for.
+
+    Args:
+        address, port: of the connection's other end.
+        target: what was asked for: method and URL.
+    """
+
+    address: str
+    port: int
+    target: str
+
+
+def clients_of(
+    senders: Sequence[Sender], times: NDArray[np.float64]
+) -> tuple[list[str], list[str]]:
+    """The client and the request of each attempt.
+
+    Attempts from one address for one target are a client's, whichever connections it uses: after
+    a reset a retry comes from another port. Where several connections are in use alternately,
+    several clients ask for the same: then each connection is one.
+
+    Args:
+        senders: of the attempts.
+        times: when they arrived, in seconds.
+    """
+    ports: defaultdict[tuple[str, str], dict[int, tuple[float, float]]] = defaultdict(dict)
+    for sender, time in zip(senders, times.tolist(), strict=True):
+        seen = ports[sender.address, sender.target]
+        first, last = seen.get(sender.port, (time, time))
+        seen[sender.port] = (min(first, time), max(last, time))
+    shared = {key for key, seen in ports.items() if _alternate(list(seen.values()))}
+    clients, requests = [], []
+    for sender in senders:
+        alone = (sender.address, sender.target) not in shared
+        clients.append(sender.address if alone else f"{sender.address}:{sender.port}")
+        requests.append(sender.target)
+    return clients, requests
+
+
+def _alternate(spans: list[tuple[float, float]]) -> bool:
+    """Whether any two of these spans of time overlap."""
+    spans.sort()
+    latest = -np.inf
+    for first, last in spans:
+        if first < latest:
+            return True
+        latest = max(latest, last)
+    return False

@@ -1,0 +1,300 @@
+"""Families of backoff from arrival times alone, or why they cannot be told."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from chaosgrade.probes.arrivals import Arrivals
+from chaosgrade.probes.backoff import observe, retry_behaviour
+from chaosgrade.probes.backoff_families import FAMILIES
+from chaosgrade.retries import RetryBehaviour
+from scripts.backoff_confusion import answers, rates, trials
+from tests.synthetic_retries import Client, arrivals, recorded
+
+
+def seen(client: Client, clients: int = 100, **options: float | int) -> RetryBehaviour:
+    return observe(arrivals(client, clients, **options)).behaviour  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_each_family_is_named_through_20_ms_of_noise(family: str) -> None:
+    """Its parameters come out within 15%, and that clients stop after five attempts."""
+    behaviour = seen(Client(family))
+    assert behaviour.family == family, behaviour
+    assert behaviour.attempts == (1 if family == "no-retry" else 5)
+    assert behaviour.attempts_limited
+    assert behaviour.clients == behaviour.requests == 100
+    assert behaviour.reasons
+    if family not in ("no-retry", "none"):
+        assert behaviour.base_s == pytest.approx(0.5, rel=0.15)
+        assert behaviour.cap_s is None
+    width = {
+        "full-jitter": 0.5, "equal-jitter": 0.25, "decorrelated-jitter": 1.0,
+        "additive-jitter": 0.5, "multiplicative-jitter": 0.2,
+    }  # fmt: skip
+    if family != "no-retry":
+        assert behaviour.jitter_s == pytest.approx(width.get(family, 0.0), rel=0.15)
+
+
+@pytest.mark.parametrize("family", ["full-jitter", "exponential", "decorrelated-jitter"])
+def test_a_cap_is_found_after_a_first_retry_at_once(family: str) -> None:
+    """Both modifiers together; the number of the retry counts the immediate one."""
+    behaviour = seen(Client(family, base_s=0.1, cap_s=1.0, immediate=True, attempts=7))
+    assert behaviour.family == family, behaviour
+    assert behaviour.first_retry_immediate
+    assert behaviour.base_s == pytest.approx(0.1, rel=0.15)
+    assert behaviour.cap_s == pytest.approx(1.0, rel=0.15)
+
+
+def test_a_cap_that_hides_the_growth_leaves_several_curves() -> None:
+    """0, 0.4, 0.7, 0.7 …: what doubled, and what grew by a step or as Fibonacci's, look alike."""
+    behaviour = seen(Client("exponential", base_s=0.2, cap_s=0.7, immediate=True, attempts=7), 30)
+    assert behaviour.family == "inconclusive"
+    assert "exponential" in behaviour.odds
+
+
+def test_noise_without_any_width_is_no_trouble() -> None:
+    """Equal gaps to the last digit are a fixed backoff."""
+    behaviour = seen(Client("fixed", base_s=0.25), noise_s=0.0)
+    assert behaviour.family == "fixed"
+    assert behaviour.base_s == pytest.approx(0.25, rel=0.05)
+
+
+@pytest.mark.parametrize("family", ["full-jitter", "equal-jitter", "additive-jitter"])
+def test_one_client_with_jitter_is_not_enough(family: str) -> None:
+    """Below seven random gaps full jitter imitates equal jitter too often."""
+    behaviour = seen(Client(family), clients=1)
+    assert behaviour.family == "inconclusive"
+    assert behaviour.reasons
+
+
+def test_two_retries_do_not_tell_linear_from_exponential() -> None:
+    """1, 2 is the beginning of both; the reason names them and the remedy."""
+    behaviour = seen(Client("exponential", attempts=3))
+    assert behaviour.family == "inconclusive"
+    assert "linear" in behaviour.reasons[0]
+    assert "retries" in behaviour.reasons[0]
+    assert behaviour.jitter_share == 0.0, "that it has no jitter is certain all the same"
+
+
+def test_curves_that_coincide_are_both_named() -> None:
+    """With a cap of three bases, linear and exponential make 1, 2, 3, 3."""
+    behaviour = seen(Client("linear", base_s=0.4, cap_s=1.2))
+    assert behaviour.family == "inconclusive"
+    assert "exponential" in behaviour.reasons[0]
+
+
+def test_clients_that_differ_are_no_family() -> None:
+    """Half of them wait for ever longer, half do not: the mixture is neither."""
+    slow, quick = arrivals(Client("exponential"), 50), arrivals(Client("fixed"), 50)
+    both = recorded(
+        [*slow.client, *(quick.client + 50)], [*slow.time, *quick.time], until=slow.until
+    )
+    behaviour = observe(both).behaviour
+    assert behaviour.family == "inconclusive"
+    assert "clients may differ" in " ".join(behaviour.reasons)
+
+
+def test_a_quadratic_backoff_is_no_family() -> None:
+    """What is not on the list is not forced into it."""
+    draw = np.random.default_rng(1)
+    who, when = [], []
+    for client in range(60):
+        time = draw.uniform(0, 5)
+        for n in range(6):
+            who.append(client)
+            when.append(time)
+            time += 0.3 * (n + 1) ** 2 + draw.uniform(0, 0.01)
+    behaviour = observe(recorded(who, when)).behaviour
+    assert behaviour.family == "inconclusive", behaviour
+
+
+def test_spread_between_noise_and_jitter_is_neither() -> None:
+    """40 ms on a fixed gap may be a busy machine, or jitter: nothing else tells."""
+    behaviour = seen(Client("fixed"), noise_s=0.045)
+    assert behaviour.family == "inconclusive"
+    assert {"fixed", "additive-jitter"} <= set(behaviour.odds)
+
+
+def test_late_timers_widen_what_counts_as_noise() -> None:
+    """The same spread that is jitter on a punctual machine is none on one that is late."""
+    punctual = arrivals(Client("fixed"), 100, noise_s=0.15)
+    assert observe(punctual).behaviour.family == "additive-jitter"
+    late = replace(punctual, late_s=0.15)
+    assert observe(late).behaviour.family != "additive-jitter"
+
+
+@pytest.mark.parametrize("family", ["fixed", "exponential", "full-jitter"])
+def test_a_busy_machine_adds_no_jitter(family: str) -> None:
+    """One gap in three is late by 100 ms and more: the others show where the range ends."""
+    behaviour = seen(Client(family), busy_s=0.1)
+    assert behaviour.family == family, behaviour
+    assert behaviour.base_s == pytest.approx(0.5, rel=0.15)
+
+
+def test_waits_as_long_as_the_jitter_leave_doubts() -> None:
+    """What tells families apart drowns in them; the remedy is a machine that is less busy."""
+    behaviour = seen(Client("additive-jitter", jitter_s=0.3), clients=30, busy_s=2.0)
+    assert behaviour.family in ("additive-jitter", "inconclusive"), behaviour
+    late = replace(arrivals(Client("full-jitter"), 30), late_s=9.0)
+    behaviour = observe(late).behaviour
+    assert behaviour.family == "inconclusive"
+    assert "less busy" in " ".join(behaviour.reasons)
+
+
+def test_parameters_drawn_at_random_are_recognised() -> None:
+    """The confusion matrix of `make classifier` in small."""
+    told = answers(trials(100, 1, seed=4711), 1, Console(quiet=True))
+    right, conclusive = rates(told)
+    assert right == 1.0, told
+    assert conclusive > 0.8, told
+
+
+def test_nothing_failed_is_inconclusive() -> None:
+    """Whoever had no reason to retry has shown nothing."""
+    calm = arrivals(Client("no-retry"), 20)
+    behaviour = observe(replace(calm, status=np.full(20, 200))).behaviour
+    assert behaviour.family == "inconclusive"
+    assert "nothing to retry" in behaviour.reasons[0]
+    assert observe(calm.take(np.arange(0))).behaviour.family == "inconclusive"
+
+
+def test_one_unretried_failure_is_too_few() -> None:
+    """Its retry may have been to come."""
+    assert seen(Client("no-retry"), clients=1).family == "inconclusive"
+
+
+def with_answers(base: Arrivals, retry_after_s: float, honoured: bool) -> Arrivals:
+    """The same clients, asked to wait, and doing so or not."""
+    asked = np.full(len(base), retry_after_s)
+    if not honoured:
+        return replace(base, retry_after=asked)
+    time = base.time.copy()
+    for client in np.unique(base.client):
+        rows = np.flatnonzero(base.client == client)
+        time[rows] = time[rows[0]] + np.arange(len(rows)) * (retry_after_s + 0.003)
+    return replace(base, time=time, retry_after=asked)
+
+
+def test_retry_after_is_honoured_or_ignored() -> None:
+    """Honoured, it hides the backoff; ignored, the backoff shows all the same."""
+    base = arrivals(Client("full-jitter"), 40)
+    ignoring = observe(with_answers(base, 20.0, honoured=False)).behaviour
+    assert (ignoring.retry_after, ignoring.family) == ("ignored", "full-jitter")
+    honouring = observe(with_answers(base, 20.0, honoured=True)).behaviour
+    assert (honouring.retry_after, honouring.family) == ("honoured", "inconclusive")
+    assert "Retry-After" in honouring.reasons[0]
+    assert observe(base).behaviour.retry_after == "not-seen"
+
+
+def test_a_deadline_shows_where_attempts_differ() -> None:
+    """Full jitter makes more or fewer attempts before the same moment."""
+    behaviour = seen(Client("full-jitter", attempts=40, cap_s=1.0, deadline_s=4.0))
+    assert behaviour.deadline_s == pytest.approx(4.0, rel=0.15)
+    assert behaviour.attempts is None
+    assert behaviour.attempts_limited
+
+
+def test_a_quota_shows_in_requests_that_are_no_longer_retried() -> None:
+    """35 retries are granted to each client; requests after that are tried once."""
+    who, what, when = [], [], []
+    for client in range(3):
+        granted = 35
+        for request in range(30):
+            time = request * 10.0
+            for attempt in range(3):
+                if attempt and not granted:
+                    break
+                granted -= bool(attempt)
+                who.append(client)
+                what.append(request)
+                when.append(time)
+                time += 0.5
+    quiet = recorded(who, when, until=1e4)
+    behaviour = observe(replace(quiet, request=np.array(what))).behaviour
+    assert behaviour.retry_quota == 35
+
+
+def test_an_observation_that_ends_early_shows_no_limit() -> None:
+    """Clients that have just made their fifth attempt may be about to make a sixth."""
+    base = arrivals(Client("exponential"), 30, spread_s=0.1)
+    behaviour = observe(replace(base, until=float(base.time.max()))).behaviour
+    assert behaviour.family == "exponential"
+    assert behaviour.attempts_limited is None
+
+
+def test_recovery_is_measured_from_the_first_success() -> None:
+    """Until 95% of those who waited were answered."""
+    base = arrivals(Client("fixed", base_s=1.0, attempts=8), 40, spread_s=1.0)
+    healed = base.time.min() + 4.0
+    kept = np.ones(len(base), dtype=bool)
+    status = np.where(base.time >= healed, 200, 503)
+    for client in np.unique(base.client):
+        good = np.flatnonzero((base.client == client) & (status == 200))
+        kept[good[1:]] = False
+    behaviour = observe(replace(base, status=status).take(kept)).behaviour
+    assert behaviour.recovery_s == pytest.approx(0.95, abs=0.15)
+    assert behaviour.attempts is None, "nobody was seen to give up"
+
+
+def test_times_in_any_order_and_twice_are_the_same_observation() -> None:
+    """Lines that are there twice are left out, and that is said."""
+    base = arrivals(Client("equal-jitter"), 60)
+    order = np.random.default_rng(1).permutation(len(base))
+    shuffled = observe(base.take(np.concatenate((order, order[:20])))).behaviour
+    assert shuffled.family == "equal-jitter"
+    assert any("twice" in line for line in shuffled.left_out)
+    every = np.arange(len(base))
+    thrice = observe(base.take(np.concatenate((every, every, every)))).behaviour
+    assert (thrice.family, thrice.attempts) == ("equal-jitter", 5)
+
+
+def test_a_clock_that_goes_back_costs_its_requests_only() -> None:
+    """Their gaps mean nothing; the others count, and what was left out is said."""
+    base = arrivals(Client("full-jitter"), 60)
+    time = base.time.copy()
+    for client in range(10):
+        rows = np.flatnonzero(base.client == client)
+        time[rows[2:]] -= 3600.0
+    behaviour = observe(replace(base, time=time)).behaviour
+    assert behaviour.family == "full-jitter"
+    assert behaviour.clients == 50
+    assert "clock" in behaviour.left_out[0]
+
+
+def test_times_in_whole_seconds_are_taken_for_what_they_are() -> None:
+    """A clock of seconds still shows 4, 8, 16, 32 s, and never makes it jitter."""
+    base = arrivals(Client("exponential", base_s=4.0), 60)
+    behaviour = observe(replace(base, time=np.floor(base.time))).behaviour
+    assert behaviour.family in ("exponential", "inconclusive")
+    assert behaviour.nearest == "exponential"
+
+
+def test_the_probe_of_chaos_toolkit_tells_json() -> None:
+    """From arrivals as JSON, with the fields that the command prints."""
+    base = arrivals(Client("full-jitter"), 30)
+    rows = [
+        {"client": f"c{client}", "time": time, "status": 503}
+        for client, time in zip(base.client.tolist(), base.time.tolist(), strict=True)
+    ]
+    document = json.loads(json.dumps(retry_behaviour(arrivals=rows)))
+    assert document["family"] == "full-jitter"
+    assert {
+        "first_retry_immediate", "base_s", "factor", "cap_s", "jitter_s", "attempts", "clients",
+        "reasons",
+    } <= set(document)  # fmt: skip
+
+
+def test_columns_of_a_program_are_an_observation() -> None:
+    """Clients by name, times and statuses are enough; what does not fit is refused."""
+    base = arrivals(Client("fixed"), 12)
+    names = [f"worker-{number}" for number in base.client.tolist()]
+    behaviour = observe(Arrivals.of(names, base.time, base.status, until=base.until)).behaviour
+    assert (behaviour.family, behaviour.clients, behaviour.attempts) == ("fixed", 12, 5)
+    with pytest.raises(ValueError, match="as long as time"):
+        Arrivals.of(["a"], [0.0, 1.0])
+    with pytest.raises(ValueError, match="finite, got nan"):
+        Arrivals.of(["a", "a"], [0.0, float("nan")])
