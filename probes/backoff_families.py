@@ -234,7 +234,9 @@ class Candidate:
             last = level[-1] if self.cap == "before" else levels.upper[-1]
             found.append(Parameter("cap_s", "log", float(last), _log_uniform(0.01, 1.1 * highest)))
         if self.form == "around":
-            share = float(np.median(spreads_s / (spreads_s + 2 * levels.low)))
+            # Few gaps lie near each other by chance before some retries, but hardly before all.
+            shares = spreads_s / (spreads_s + 2 * levels.low)
+            share = float(np.max(shares) if longest else np.median(shares))
             found.append(
                 Parameter("share", "logit", min(max(share, 0.04), _WIDEST - 0.02), _share_prior)
             )

@@ -25,6 +25,8 @@ CERTAIN = 0.99
 FEWEST_JITTERED = 7
 """Full jitter imitates equal jitter over m gaps with probability 2^-m: below 1 in 100 from here."""
 
+_FEW, _CERTAIN_OF_FEW = 16, 0.999  # the evidence of a few random gaps is an approximation
+
 _EXACT_S = 0.003
 _STRAY_SHARE = 0.1
 _MISFIT = 0.1
@@ -107,9 +109,11 @@ def _too_few(best: Fit, gaps: Gaps) -> list[str]:
 
 
 def _rivals(odds: Mapping[str, float], family: str, gaps: Gaps) -> list[str]:
-    if odds[family] >= CERTAIN:
+    few = family in JITTERED and len(gaps) < _FEW
+    certain = _CERTAIN_OF_FEW if few else CERTAIN
+    if odds[family] >= certain:
         return []
-    rivals = [f"{name} {share:.0%}" for name, share in odds.items() if share > 0.01]
+    rivals = [f"{name} {share:.1%}" for name, share in odds.items() if share > 1 - certain]
     longest = int(gaps.number.max())
     remedy = (
         f"observe more than {longest} retries of a request"

@@ -1,8 +1,8 @@
 """Tests the score itself: experiments on systems with one known flaw each, and on the sound one.
 
-`python scripts/flaw_matrix.py [--runs 5] [--fabric auto] [--only EXPERIMENT] [--json]` runs each
-experiment on the sound specimen and on each specimen that it claims to catch, every run on a stage
-of its own, and prints the table.
+`python scripts/flaw_matrix.py [--runs 5] [--fabric auto] [--only EXPERIMENT] [--specimen NAME]
+[--json]` runs each experiment on the sound specimen and on each specimen that it claims to catch,
+every run on a stage of its own, and prints the table.
 Exit code 1 when a flaw was missed or the sound system failed even once.
 """
 
@@ -66,6 +66,7 @@ def main() -> int:
     arguments.add_argument("--runs", type=int, default=5)
     arguments.add_argument("--fabric", default="auto")
     arguments.add_argument("--only", action="append", metavar="EXPERIMENT", help="repeatable")
+    arguments.add_argument("--specimen", action="append", help="such as sound; repeatable")
     arguments.add_argument("--json", action="store_true")
     options = arguments.parse_args()
     console = Console(stderr=True)
@@ -76,7 +77,12 @@ def main() -> int:
         "was",
         title=f"{options.runs} runs each, {options.fabric} fabric",
     )
-    rows = [cell for cell in cells() if not options.only or cell["experiment"] in options.only]
+    rows = [
+        cell
+        for cell in cells()
+        if (not options.only or cell["experiment"] in options.only)
+        and (not options.specimen or cell["specimen"] in options.specimen)
+    ]
     for cell in rows:
         with tempfile.TemporaryDirectory() as folder:
             cell["verdicts"] = []

@@ -44,8 +44,20 @@ def stats(stage: Stage) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("moment", ["measuring the baseline", "watching what customers feel"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+_BASELINE, _FAULT = "measuring the baseline", "watching what customers feel"
+
+
+@pytest.mark.parametrize(
+    ("number", "moment"),
+    [
+        (signal.SIGINT, _BASELINE),
+        (signal.SIGINT, _FAULT),
+        (signal.SIGTERM, _FAULT),
+        pytest.param(signal.SIGTERM, _BASELINE, marks=pytest.mark.nightly),
+        pytest.param(signal.SIGHUP, _BASELINE, marks=pytest.mark.nightly),
+        pytest.param(signal.SIGHUP, _FAULT, marks=pytest.mark.nightly),
+    ],
+)
 def test_told_to_stop_it_undoes_and_exits_with_4(
     tmp_path: Path, hang: Path, stage: Stage, moment: str, number: int
 ) -> None:

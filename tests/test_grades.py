@@ -46,6 +46,7 @@ def test_a_game_day_on_the_sound_template_earns_an_a(tmp_path: Path) -> None:
     assert (score["earned"], score["grade"]) == ("A", "D")
 
 
+@pytest.mark.nightly
 def test_a_fixed_fleet_is_caught_by_instance_kill(tmp_path: Path) -> None:
     """Nothing replaces what is gone."""
     code, score = run(

@@ -26,7 +26,8 @@ _NOT_REGISTERED = TargetHealth(
 _INVALID_STATE = TargetHealth(
     "unused", "Target.InvalidState", "Target is in the stopped or terminated state"
 )
-_BAD_FIRST = ("unhealthy", "initial", "healthy")
+_STATES = ("healthy", "unhealthy", "initial")
+"""Of what nodes find, the first decides."""
 _NOT_IN_USE = TargetHealth(
     "unused",
     "Target.NotInUse",
@@ -161,7 +162,7 @@ class Balancing:
             return _INVALID_STATE
         if all(balancer["target_group"] != arn for balancer in self._configured["balancers"]):
             return _NOT_IN_USE
-        return self._worst(self._health.get(key, {}))
+        return self._together(self._health.get(key, {}))
 
     def unheard(self, nodes: Iterable[str]) -> None:
         """From now on nodes at these addresses are cut off: nobody hears what they find."""
@@ -209,11 +210,12 @@ class Balancing:
                         balancer, arn, zone, seen[zone, "healthy"], seen[zone, "unhealthy"]
                     )
 
-    def _worst(self, found: Mapping[str, TargetHealth]) -> TargetHealth:
-        """What several nodes together say. Assumption: one that cannot reach a target is believed;
-        AWS documents that each node checks by itself, not what DescribeTargetHealth makes of it."""
+    def _together(self, found: Mapping[str, TargetHealth]) -> TargetHealth:
+        """What several nodes together say. Assumption: one that reaches a target is believed, for
+        one that comes back from a cut would condemn every target that it could not reach; AWS
+        documents that each node checks by itself, not what DescribeTargetHealth makes of it."""
         heard = [health for node, health in found.items() if node not in self._unheard]
-        return min(heard, key=lambda health: _BAD_FIRST.index(health.state), default=_REGISTERING)
+        return min(heard, key=lambda health: _STATES.index(health.state), default=_REGISTERING)
 
     @staticmethod
     def _nodes(order: Mapping[str, Any], arn: str) -> frozenset[str]:
@@ -237,7 +239,7 @@ class Balancing:
     def refuses(self, arn: str, target: str) -> bool:
         """Whether a group has found a target unhealthy."""
         return any(
-            self._worst(found).state == "unhealthy"
+            self._together(found).state == "unhealthy"
             for (group, id_, _), found in self._health.copy().items()
             if (group, id_) == (arn, target)
         )
