@@ -29,18 +29,28 @@ def clients_of(
 
     Attempts from one address for one target are a client's, whichever connections it uses: after
     a reset a retry comes from another port. Where several connections are in use alternately,
-    several clients ask for the same: then each connection is one.
+    several clients ask for the same: then each connection is one. Unless it returns to a target
+    after it was used for another: then it is lent from a pool, and says nothing of who sends.
 
     Args:
         senders: of the attempts.
         times: when they arrived, in seconds.
     """
     ports: defaultdict[tuple[str, str], dict[int, tuple[float, float]]] = defaultdict(dict)
-    for sender, time in zip(senders, times.tolist(), strict=True):
+    uses: defaultdict[tuple[str, int], list[str]] = defaultdict(list)
+    for sender, time in sorted(zip(senders, times.tolist(), strict=True), key=lambda pair: pair[1]):
+        use = uses[sender.address, sender.port]
+        if use[-1:] != [sender.target]:
+            use.append(sender.target)
         seen = ports[sender.address, sender.target]
         first, last = seen.get(sender.port, (time, time))
         seen[sender.port] = (min(first, time), max(last, time))
-    shared = {key for key, seen in ports.items() if _alternate(list(seen.values()))}
+    lent = {connection for connection, use in uses.items() if len(use) > len(set(use))}
+    shared = {
+        (address, target)
+        for (address, target), seen in ports.items()
+        if _alternate(list(seen.values())) and not any((address, port) in lent for port in seen)
+    }
     clients, requests = [], []
     for sender in senders:
         alone = (sender.address, sender.target) not in shared

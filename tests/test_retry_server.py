@@ -146,6 +146,15 @@ def test_connections_in_use_alternately_are_several_clients() -> None:
     assert len(set(clients)) == 1
 
 
+def test_connections_of_a_pool_say_nothing_of_who_sends() -> None:
+    """One that returns to a URL after another is lent: attempts for a URL are one client's."""
+    uses = [(1, "/a"), (2, "/b"), (2, "/a"), (1, "/b"), (1, "/a"), (2, "/b")]
+    senders = [Sender("192.0.2.1", port, target) for port, target in uses]
+    clients, requests = clients_of(senders, np.arange(6.0))
+    assert set(clients) == {"192.0.2.1"}
+    assert requests == [target for _, target in uses]
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [

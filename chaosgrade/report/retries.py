@@ -31,7 +31,7 @@ def render(seen: RetryBehaviour, verdict: BackoffVerdict) -> RenderableType:
 
 def _observed(seen: RetryBehaviour) -> str:
     return (
-        f"{seen.clients} clients, {seen.requests} requests, "
+        f"{seen.clients} client{'s' * (seen.clients != 1)}, {seen.requests} requests, "
         f"{seen.failed} failed at first, {seen.retried} of them retried"
     )
 
