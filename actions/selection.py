@@ -45,16 +45,7 @@ class Selection:
     def __post_init__(self) -> None:
         if not self.group and not self.tags:
             raise UsageError("nothing is selected: name a group or tags")
-        if self.count is not None and self.share_percent is not None:
-            raise UsageError(
-                f"count {self.count} and share_percent {self.share_percent} exclude each other"
-            )
-        if self.count is not None and self.count < 1:
-            raise UsageError(f"count must be at least 1, got {self.count}")
-        if self.share_percent is not None and not 0 < self.share_percent <= 100:
-            raise UsageError(
-                f"share_percent must be above 0 and at most 100, got {self.share_percent}"
-            )
+        check_how_many(self.count, self.share_percent)
 
     def draw(self, aws: Aws, chance: random.Random) -> list[Instance]:
         """The instances that are hit, drawn by `chance` among those that match.
@@ -63,13 +54,10 @@ class Selection:
             TargetNotFound: nothing matches, or fewer than `count`.
         """
         found = sorted(self._matching(aws), key=lambda instance: instance.id)
-        if self.share_percent is not None:
-            wanted = math.ceil(len(found) * self.share_percent / 100)
-        else:
-            wanted = self.count or 1
+        wanted = how_many(len(found), self.count, self.share_percent)
         if not found or len(found) < wanted:
             raise TargetNotFound(
-                f"{len(found)} running instances match {self}, {max(wanted, 1)} wanted; "
+                f"{len(found)} running instances match {self}, {wanted} wanted; "
                 "check the selector and the Region"
             )
         return chance.sample(found, wanted)
@@ -98,6 +86,27 @@ class Selection:
                 if self.spot and described.get("InstanceLifecycle") != "spot":
                     continue
                 yield Instance(described["InstanceId"], described["Placement"]["AvailabilityZone"])
+
+
+def check_how_many(count: int | None, share_percent: float | None) -> None:
+    """Whether somebody has said how many in a way that makes sense.
+
+    Raises:
+        UsageError: both are given, or one is out of range.
+    """
+    if count is not None and share_percent is not None:
+        raise UsageError(f"count {count} and share_percent {share_percent} exclude each other")
+    if count is not None and count < 1:
+        raise UsageError(f"count must be at least 1, got {count}")
+    if share_percent is not None and not 0 < share_percent <= 100:
+        raise UsageError(f"share_percent must be above 0 and at most 100, got {share_percent}")
+
+
+def how_many(of: int, count: int | None, share_percent: float | None) -> int:
+    """How many of so many are wanted: at least 1, and maybe more than there are."""
+    if share_percent is not None:
+        return max(1, math.ceil(of * share_percent / 100))
+    return count or 1
 
 
 def outcome(chosen: Sequence[Instance], applied: Sequence[Applied]) -> list[dict[str, Any]]:

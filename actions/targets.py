@@ -4,6 +4,7 @@ from typing import Any
 
 from chaoslib.types import Configuration, Secrets
 
+from chaosgrade.actions.selection import check_how_many, how_many
 from chaosgrade.aws import Call
 from chaosgrade.changes.model import Change
 from chaosgrade.changes.target_registration import DEREGISTERED, REGISTERED, TargetRegistration
@@ -18,6 +19,7 @@ def deregister_targets(
     targets: list[str] | None = None,
     zone: str | None = None,
     count: int | None = None,
+    share_percent: float | None = None,
     configuration: Configuration = None,
     secrets: Secrets = None,
 ) -> list[dict[str, Any]]:
@@ -28,6 +30,8 @@ def deregister_targets(
         targets: ids of registered targets; without them, `count` (default 1) are drawn.
         zone: draw only among targets in this Availability Zone.
         count: how many to draw.
+        share_percent: how many of them instead, above 0 to 100, rounded up. Of 100 nothing is left:
+            the load balancer answers 503 by itself.
 
     Returns: one object per target: change, target, port, summary, proven, detail.
 
@@ -45,10 +49,11 @@ def deregister_targets(
     Source: Elastic Load Balancing API Reference, DeregisterTargets.
     """
     with activity(configuration) as session:
-        if targets and (count is not None or zone):
-            raise UsageError(f"targets {targets} exclude count and zone: name them or draw them")
-        if count is not None and count < 1:
-            raise UsageError(f"count must be at least 1, got {count}")
+        if targets and (count is not None or share_percent is not None or zone):
+            raise UsageError(
+                f"targets {targets} exclude count, share_percent and zone: name them or draw them"
+            )
+        check_how_many(count, share_percent)
         arn, registered = _registered(session, target_group)
         if targets:
             chosen = [target for target in registered if target["id"] in targets]
@@ -59,7 +64,7 @@ def deregister_targets(
                 )
         else:
             pool = [t for t in registered if not zone or t["zone"] == zone]
-            wanted = count or 1
+            wanted = how_many(len(pool), count, share_percent)
             if len(pool) < wanted:
                 where = f" in {zone}" if zone else ""
                 raise TargetNotFound(

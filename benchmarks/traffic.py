@@ -34,8 +34,8 @@ from chaosgrade.clock import Clock
 from chaosgrade.evidence import Record
 from chaosgrade.history import read_history
 from chaosgrade.outages import Baseline, find_outages
-from chaosgrade.probes.traffic_spec import TrafficSpec
-from chaosgrade.probes.traffic_worker import TrafficWorker
+from chaosgrade.traffic.spec import TrafficSpec
+from chaosgrade.traffic.worker import TrafficWorker
 
 WITHIN_MS = 5.0
 SHARE_WITHIN = 0.99

@@ -25,8 +25,13 @@ Kinds, with their fields (times are Unix seconds):
 - `ledger.found`: orders = [[first number, last number, how often each is there], ...]
 - `ledger.unread`: reason: what is there in the end is not known
 - `database`: identifier, status, zone, address: of its endpoint, or null; written when it changes
+- `calls`: balancer, start, unusable: lines of the access log that were no entries,
+  calls = [[number of the call, offset_ms, took_ms, status], ...]: its attempts
+- `retries`: balancer, and how its clients back off: fields of `chaosgrade.retries.RetryBehaviour`
 - `hypothesis`: when ("before" | "after"), met (bool), detail
 - `observation.end`: the observed window is over
+- `aftermath.start`: after_s: what follows the undo is observed for so many AWS seconds
+- `logs.awaited`: balancer, wait_s: its access logs are read after so many measured seconds
 - `problem`: source, detail, exit_code: something that should have worked did not
 - `run.end`: status ("completed" | "halted" | "aborted"), undone (bool),
   reason (why a stop was requested, or "")

@@ -52,11 +52,21 @@ def suite(name: str) -> list[str]:
     Raises:
         UsageError: there is no such suite.
     """
+    known = _suites()
+    if name not in known:
+        raise UsageError(f"there is no suite {name!r}; there are: {', '.join(sorted(known))}")
+    return [str(experiment) for experiment in known[name]["experiments"]]
+
+
+def suites() -> list[str]:
+    """Names of all suites."""
+    return list(_suites())
+
+
+def _suites() -> dict[str, Any]:
     text = (resources.files("chaosgrade.policies") / "suites.yaml").read_text(encoding="utf-8")
-    suites: dict[str, Any] = yaml.safe_load(text)
-    if name not in suites:
-        raise UsageError(f"there is no suite {name!r}; there are: {', '.join(sorted(suites))}")
-    return [str(experiment) for experiment in suites[name]["experiments"]]
+    known: dict[str, Any] = yaml.safe_load(text)
+    return known
 
 
 def _find(name_or_path: str) -> Path:

@@ -5,6 +5,7 @@ their undo. The control calls it at the right moments, whether `chaosgrade run` 
 Toolkit or a person did.
 """
 
+import contextlib
 import os
 import random
 import re
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from chaoslib.exceptions import InterruptExecution
 
 from chaosgrade import session
 from chaosgrade.changes.engine import EFFECT_TIMEOUT_S
@@ -219,6 +222,7 @@ class GradedRun:
             self._stop_conditions.cease()
         # Undo before waiting for observers: what is broken must not wait for what watches it.
         clean = self._undo()
+        self._watch_aftermath()
         if self._stop_conditions is not None:
             self._stop_conditions.close()
         for observer in self._observers:
@@ -233,6 +237,15 @@ class GradedRun:
         if self._changing is not None:
             self._changing.close(clean=clean)
         return clean
+
+    def _watch_aftermath(self) -> None:
+        """Let observers see how the system takes the undo, if the experiment asks for it."""
+        after_s = self._extension.after_s if self._changing is not None else 0.0
+        if not after_s or self.stop.requested:
+            return
+        self.evidence.append("aftermath.start", after_s=after_s)
+        with contextlib.suppress(InterruptExecution):  # somebody does not want to wait
+            self.stop.wait(after_s / self._environment.time_scale)
 
     def _undo(self) -> bool:
         """Undo; whether it is certain that everything is as it was."""

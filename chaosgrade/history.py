@@ -8,12 +8,15 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from chaosgrade.evidence import Record
 
 # A hole this long in the intended times means that traffic was not offered: no figure holds there.
 _HOLE_S = 0.5
+
+# Too many requests; and of a load balancer: the client had left before the answer.
+_NOT_SERVED = (429, 460)
 
 SPOT_INTERRUPTION = "ec2:spot-interruption"
 """The type of change that ends one Spot Instance, see `chaosgrade.changes.spot`."""
@@ -73,6 +76,25 @@ class Database(NamedTuple):
     seq: int
 
 
+class CallAttempt(NamedTuple):
+    """One attempt of a call to a dependency.
+
+    `at` is when it came and `took_ms` how long the answer took; `call` is the number of the call
+    that it belongs to; `status` is an HTTP status, 0 for none; `seq` is the record that holds it.
+    """
+
+    at: float
+    call: int
+    took_ms: float
+    status: int
+    seq: int
+
+    @property
+    def ok(self) -> bool:
+        """Whether it had an answer that no retry would better."""
+        return 100 <= self.status < 500 and self.status not in _NOT_SERVED
+
+
 class Health(NamedTuple):
     """The healthy targets of all observed target groups from `at` on."""
 
@@ -95,6 +117,10 @@ class History:
         notices: interruption notices of Spot Instances after each change, in order.
         struck: Spot Instances that the trial set out to interrupt.
         databases: a database after each change, in order.
+        calls: attempts of calls to a dependency, by time.
+        retries: how their clients back off, as `chaosgrade.retries.RetryBehaviour` has it; None
+            when that was not looked at.
+        retries_seq: the record that holds it.
         fault_at: when the first change was sent; None when no fault was injected.
         window_end: when the observed window ended, or would have; None without a fault.
         over_at: when the fault was over: its undo began, or it had been an event without an undo;
@@ -113,6 +139,9 @@ class History:
     notices: tuple[Notices, ...]
     struck: frozenset[str]
     databases: tuple[Database, ...]
+    calls: tuple[CallAttempt, ...]
+    retries: Mapping[str, Any] | None
+    retries_seq: int | None
     fault_at: float | None
     window_end: float | None
     over_at: float | None
@@ -187,6 +216,7 @@ def read_history(records: Sequence[Record]) -> History:
     start = next((record for record in records if record.kind == "run.start"), None)
     environment = start["environment"] if start else {}
     read = next((r for r in records if r.kind in ("ledger.found", "ledger.unread")), None)
+    retries = next((record for record in records if record.kind == "retries"), None)
     scale = float(environment.get("time_scale", 1.0))
     return History(
         requests=tuple(sorted(_requests(records))),
@@ -206,6 +236,9 @@ def read_history(records: Sequence[Record]) -> History:
             if record.kind == "change.applied" and record.data.get("type") == SPOT_INTERRUPTION
         ),
         databases=tuple(_databases(records)),
+        calls=tuple(sorted(_calls(records))),
+        retries=retries.data if retries else None,
+        retries_seq=retries.seq if retries else None,
         fault_at=fault.at if fault else None,
         window_end=_window_end(records, fault, start, scale) if fault else None,
         over_at=_over_at(records, fault),
@@ -257,6 +290,15 @@ def _databases(records: Sequence[Record]) -> list[Database]:
         Database(record.at, record["status"], record["zone"], record["address"], record.seq)
         for record in records
         if record.kind == "database"
+    ]
+
+
+def _calls(records: Sequence[Record]) -> list[CallAttempt]:
+    return [
+        CallAttempt(record["start"] + offset_ms / 1e3, call, took_ms, status, record.seq)
+        for record in records
+        if record.kind == "calls"
+        for call, offset_ms, took_ms, status in record["calls"]
     ]
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from chaosgrade.call_figures import CALL_FIGURES, figure_of_calls
 from chaosgrade.errors import UsageError
 from chaosgrade.evidence import Record
 from chaosgrade.figures import Figure, figure_of
@@ -98,6 +99,8 @@ def _measurement(history: History, name: str) -> Measurement:
 def _figure(history: History, name: str) -> Figure:
     if name == "notice_left":
         return notice_left(history)
+    if name in CALL_FIGURES:
+        return figure_of_calls(history, name)
     return (figure_of_writes if name in FIGURES else figure_of)(history, name)
 
 
@@ -261,6 +264,39 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
                 "s",
                 False,
                 "From the fault's start until the database's endpoint has another address.",
+                aws_time=True,
+            ),
+            Metric(
+                "call_amplification",
+                "count",
+                False,
+                "Attempts made for each call to a dependency that failed at first.",
+            ),
+            Metric(
+                "call_attempts",
+                "count",
+                False,
+                "The most attempts made of one call to a dependency while it was away.",
+            ),
+            Metric(
+                "call_peak",
+                "count",
+                False,
+                "The most attempts in half a second once the dependency was back, against the mean"
+                " before the fault.",
+            ),
+            Metric(
+                "retry_jitter",
+                "share",
+                True,
+                "How much of the gap before a dependency is tried again is random.",
+            ),
+            Metric(
+                "time_to_serve_calls",
+                "s",
+                False,
+                "From when the fault is over until the dependency answers as before it, and stays"
+                " so.",
                 aws_time=True,
             ),
         )

@@ -18,7 +18,7 @@ from chaosgrade import session
 from chaosgrade.aws import Aws, Call, Environment
 from chaosgrade.changes.engine import Planner
 from chaosgrade.changes.guard import Guard
-from chaosgrade.changes.model import Change, Live, Resource, Setting
+from chaosgrade.changes.model import Change, Lasting, Live, Resource, Setting
 from chaosgrade.changes.reading import read
 from chaosgrade.clock import Clock
 from chaosgrade.errors import ChaosgradeError, Refused, UsageError
@@ -35,6 +35,7 @@ class PlannedChange:
     Args:
         before: the value that its setting has now; None for a strike.
         calls, undo: in order. Names that AWS gives anew with each change are lookups in them.
+        by_hand: a shell command with which a person does what is no call of AWS; "" for nothing.
     """
 
     summary: str
@@ -46,6 +47,7 @@ class PlannedChange:
     undo: tuple[Call, ...]
     reads: tuple[str, ...]
     writes: tuple[str, ...]
+    by_hand: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,7 @@ def _planned(changes: Sequence[Change], aws: Aws) -> Iterator[PlannedChange]:
             undo=undo,
             reads=change.subject.reads,
             writes=change.subject.writes,
+            by_hand=change.subject.by_hand() if isinstance(change.subject, Lasting) else "",
         )
 
 

@@ -111,7 +111,10 @@ def content(
             {
                 "summary": change.summary,
                 "irreversible": not change.reversible,
-                "commands": [call.as_cli(place.aws_options) for call in change.calls],
+                "commands": [
+                    *(call.as_cli(place.aws_options) for call in change.calls),
+                    *([change.by_hand] if change.by_hand else []),
+                ],
             }
             for change in plan.changes
         ],

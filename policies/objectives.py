@@ -18,6 +18,9 @@ from chaosgrade.errors import UsageError
 from chaosgrade.measurement import METRICS
 from chaosgrade.policies.grading import first_problem, load_grading
 
+DEFAULT_TEMPLATE = "three-tier"
+"""What a private stage is built from where an experiment does not say."""
+
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z%]*)\s*")
 
@@ -63,6 +66,8 @@ class Extension:
         observers: specifications of what observes, see `chaosgrade.probes.observers`.
         objectives: at least one.
         declared: the objectives as written, for the evidence.
+        after_s: how long it goes on observing after the undo, in AWS seconds.
+        template: what a private stage is built from, unless somebody wants another.
     """
 
     pattern: str
@@ -71,6 +76,8 @@ class Extension:
     observers: tuple[Mapping[str, Any], ...]
     objectives: tuple[Objective, ...]
     declared: tuple[Mapping[str, Any], ...]
+    after_s: float = 0.0
+    template: str = DEFAULT_TEMPLATE
 
 
 class _Objective(BaseModel):
@@ -97,6 +104,8 @@ class _Extension(BaseModel):
     pattern: str
     pillar: str
     window: str
+    after: str = "0s"
+    template: Annotated[str, Field(min_length=1)] = DEFAULT_TEMPLATE
     observers: Annotated[list[dict[str, Any]], Field(min_length=1)]
     objectives: Annotated[list[dict[str, Any]], Field(min_length=1)]
 
@@ -133,6 +142,8 @@ def parse_extension(experiment: Mapping[str, Any]) -> Extension:
         observers=tuple(extension.observers),
         objectives=objectives,
         declared=tuple(extension.objectives),
+        after_s=_quantity(extension.after, "s", "after"),
+        template=extension.template,
     )
 
 

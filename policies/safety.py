@@ -26,6 +26,7 @@ KINDS = (
     "autoscaling:group",
     "ec2:instance",
     "ec2:subnet",
+    "elbv2:load-balancer",
     "elbv2:target",
     "rds:db-cluster",
     "rds:db-instance",

@@ -15,10 +15,11 @@ from chaosgrade.policies.shard_mathematics import poisoned_in_shard
 from chaosgrade.probes import traffic
 from chaosgrade.probes.sharding_assignment import read_assignment
 from chaosgrade.probes.suffering import Expectation, Seen, expected_of, reach
-from chaosgrade.probes.traffic_spec import TrafficSpec
-from chaosgrade.probes.traffic_worker import TrafficFailed, TrafficWorker
 from chaosgrade.session import Session, aws_of, reported
 from chaosgrade.stopping import StopRequest
+from chaosgrade.traffic.address import address_of, name_server_of
+from chaosgrade.traffic.spec import TrafficSpec
+from chaosgrade.traffic.worker import TrafficFailed, TrafficWorker
 
 __all__ = ["blast_radius", "recorded_blast_radius"]
 
@@ -104,8 +105,8 @@ def blast_radius(
         name_server = ""
         if url is None or balancer is not None:
             aws = aws_of(configuration) if session is None else session.aws
-            url = traffic.address_of(aws, balancer, url, path)
-            name_server = traffic.name_server_of(aws)
+            url = address_of(aws, balancer, url, path)
+            name_server = name_server_of(aws)
 
         def spec(url: str, rate: float, customers: int, deadline_s: float) -> TrafficSpec:
             return TrafficSpec(

@@ -14,9 +14,9 @@ from chaosgrade.errors import Exit
 from chaosgrade.figures import STRETCH_AT_LEAST_S, STRETCH_S
 from chaosgrade.probes.ledger_spec import LedgerSpec
 from chaosgrade.probes.traffic import READS as TRAFFIC_READS
-from chaosgrade.probes.traffic import address_of, name_server_of
-from chaosgrade.probes.traffic_worker import TrafficWorker
 from chaosgrade.session import Session
+from chaosgrade.traffic.address import address_of, name_server_of
+from chaosgrade.traffic.worker import TrafficWorker
 
 READS: tuple[str, ...] = TRAFFIC_READS
 """IAM actions that finding a balancer's address needs."""

@@ -27,7 +27,7 @@ from typing import Any
 import aiohttp
 
 from chaosgrade.probes.ledger_spec import LedgerSpec
-from chaosgrade.probes.open_loop import (
+from chaosgrade.traffic.open_loop import (
     Schedule,
     Write,
     flushing,

@@ -8,6 +8,7 @@ observers:
   - {probe: spot_notices}
   - {probe: ledger, balancer: web, rate: 50}
   - {probe: database, identifier: shop}
+  - {probe: access_log, balancer: recommendations}
 ```
 """
 
@@ -17,7 +18,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from chaosgrade.errors import UsageError
-from chaosgrade.probes import database, group_capacity, ledger, spot_notices, target_health, traffic
+from chaosgrade.probes import (
+    access_log,
+    database,
+    group_capacity,
+    ledger,
+    spot_notices,
+    target_health,
+    traffic,
+)
 from chaosgrade.session import Session
 
 
@@ -38,6 +47,7 @@ class Observer(Protocol):
 
 
 OBSERVERS: Mapping[str, Callable[..., Observer]] = {
+    "access_log": access_log.observe,
     "traffic": traffic.observe,
     "target_health": target_health.observe,
     "group_capacity": group_capacity.observe,

@@ -11,7 +11,7 @@ from scipy import stats
 from chaosgrade.errors import UsageError
 from chaosgrade.policies.shard_mathematics import customers_affected, request_failure
 from chaosgrade.probes.sharding_assignment import Assignment
-from chaosgrade.probes.traffic_worker import TrafficFailed
+from chaosgrade.traffic.worker import TrafficFailed
 
 _NAMED = 20  # customers
 _CONFIDENCE = 0.95

@@ -6,25 +6,21 @@ from typing import Any
 
 from chaoslib.types import Configuration, Secrets
 
-from chaosgrade.aws import Aws, Call, ResourceGone
-from chaosgrade.errors import Exit, TargetNotFound, UsageError
+from chaosgrade.errors import Exit, UsageError
 from chaosgrade.evidence import EvidenceLog
-from chaosgrade.probes.traffic_spec import TrafficSpec
-from chaosgrade.probes.traffic_worker import TrafficFailed, TrafficWorker
 from chaosgrade.session import Session, activity
+from chaosgrade.traffic import address
+from chaosgrade.traffic.address import address_of, name_server_of
+from chaosgrade.traffic.spec import TrafficSpec
+from chaosgrade.traffic.worker import TrafficFailed, TrafficWorker
 
 __all__ = ["availability", "latency_ms"]
 
 # Experiments end by themselves; this ends the traffic of one that hangs, with no one to tell it.
 _AT_MOST_S = 6 * 3600.0
 
-READS: tuple[str, ...] = (
-    "elasticloadbalancing:DescribeListeners",
-    "elasticloadbalancing:DescribeLoadBalancers",
-)
+READS: tuple[str, ...] = address.READS
 """IAM actions that finding a balancer's address needs; an address that is given needs none."""
-
-_SCHEMES = {"HTTP": "http", "TCP": "http", "HTTPS": "https", "TLS": "https"}
 
 
 class TrafficObserver:
@@ -78,6 +74,7 @@ def observe(
     retry_base_s: float = 0.05,
     retry_cap_s: float = 1.0,
     zone_header: str = "X-Zone",
+    customer_header: str = "X-Chaosgrade-Customer",
 ) -> TrafficObserver:
     """An observer that offers traffic to a load balancer, or to any address.
 
@@ -94,6 +91,7 @@ def observe(
         retry_base_s, retry_cap_s: the backoff's base and cap, in measured seconds.
         zone_header: header of an answer that names the Availability Zone it comes from; without it
             the zone is unknown.
+        customer_header: header that tells the system whose request it is, by the customer's number.
 
     Raises:
         UsageError: not exactly one of `balancer` and `url`, or a value that makes no sense.
@@ -116,6 +114,7 @@ def observe(
         seed=session.random.randrange(2**31),
         name_server=name_server_of(session.aws) if balancer else "",
         zone_header=zone_header,
+        customer_header=customer_header,
     )
     return TrafficObserver(session.evidence, spec)
 
@@ -260,45 +259,3 @@ def offered(spec: TrafficSpec) -> list[list[Any]]:
     if deaths or worker.summary is None:
         raise TrafficFailed(deaths[0] if deaths else "the traffic worker did not end in time")
     return rows
-
-
-def name_server_of(aws: Aws) -> str:
-    """Who knows a balancer's name; "" where the system does."""
-    return aws.environment.name_server or ""
-
-
-def address_of(aws: Aws, balancer: str | None, url: str | None, path: str) -> str:
-    """The address to ask: `url` as it is, or that of a balancer's first listener and a path.
-
-    Raises:
-        UsageError: not exactly one of `balancer` and `url`, or a path without its slash.
-        TargetNotFound: there is no such balancer, or it does not listen.
-    """
-    if (balancer is None) == (url is None):
-        raise UsageError(f"give either balancer or url, got balancer={balancer!r} and url={url!r}")
-    if url is not None:
-        return url
-    if not path.startswith("/"):
-        raise UsageError(f"path must start with /, got {path!r}")
-    missing = TargetNotFound(f"there is no load balancer {balancer}; check the name and the Region")
-    try:
-        answer = aws.send(Call("elbv2", "DescribeLoadBalancers", {"Names": [balancer]}))
-    except ResourceGone:
-        raise missing from None
-    if not answer["LoadBalancers"]:
-        raise missing
-    found = answer["LoadBalancers"][0]
-    arn = found["LoadBalancerArn"]
-    listeners = [
-        listener
-        for listener in aws.pages(
-            Call("elbv2", "DescribeListeners", {"LoadBalancerArn": arn}), "Listeners"
-        )
-        if listener.get("Protocol") in _SCHEMES
-    ]
-    if not listeners:
-        raise TargetNotFound(
-            f"load balancer {balancer} has no listener for HTTP, HTTPS, TCP or TLS"
-        )
-    first = min(listeners, key=lambda listener: int(listener["Port"]))
-    return f"{_SCHEMES[first['Protocol']]}://{found['DNSName']}:{first['Port']}{path}"

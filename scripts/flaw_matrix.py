@@ -18,11 +18,12 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from chaosgrade.experiment import suite
+from chaosgrade.experiment import load, suite, suites
+from chaosgrade.policies.objectives import parse_extension
 
 
 def cells() -> list[dict[str, Any]]:
-    """What is run: each experiment with the specimens that say something about it."""
+    """What is run: each experiment with the specimens of its template that say something of it."""
     text = (resources.files("chaosgrade.policies") / "specimens.yaml").read_text(encoding="utf-8")
     specimens: dict[str, Any] = yaml.safe_load(text)
     return [
@@ -32,9 +33,11 @@ def cells() -> list[dict[str, Any]]:
             "expected": "failed" if specimen["caught_by"] == experiment else "passed",
             **specimen,
         }
-        for experiment in suite("default")
+        for every in suites()
+        for experiment in suite(every)
         for name, specimen in specimens.items()
         if specimen["caught_by"] in (None, experiment)
+        and specimen["template"] == parse_extension(load(experiment).document).template
     ]
 
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,27 @@ def test_an_observer_that_cannot_end_does_not_keep_the_run_open(run: GradedRun) 
     assert ended
     problems = [r for r in evidence.read(run.evidence.path) if r.kind == "problem"]
     assert "stuck" in problems[0]["detail"]
+
+
+def test_observers_see_what_comes_after_the_undo(run: GradedRun, aws: FakeAws) -> None:
+    """For as long as the experiment says, in AWS time, unless somebody wants it to end."""
+    run._extension = replace(run._extension, after_s=aws.environment.time_scale / 5)
+    ended: list[tuple[float, dict[str, Any]]] = []
+
+    class Fine:
+        def start(self) -> None: ...
+
+        def stop(self) -> None:
+            ended.append((time.time(), dict(aws.dials)))
+
+    run._observers.append(Fine())
+    with session.activity() as active:
+        active.executor.apply([Change(Dial("a"), 2)])
+    assert run.finish("completed")
+    undone = next(r for r in evidence.read(run.evidence.path) if r.kind == "change.undone")
+    ((at, dials),) = ended
+    assert dials == {"a": 1}
+    assert at - undone.at >= 0.2
 
 
 def test_a_stop_in_the_midst_of_the_undo_is_a_stop(run: GradedRun, aws: FakeAws) -> None:

@@ -35,6 +35,7 @@ from chaosgrade.evidence import read
 from chaosgrade.experiment import load, shipped
 from chaosgrade.iam_policy import RESOURCES, not_covered, policy_for
 from chaosgrade.plan import only_reads
+from chaosgrade.policies.objectives import DEFAULT_TEMPLATE, parse_extension
 from chaosgrade.policies.safety import load_safety
 from chaosgrade.probes import observers
 from chaosgrade.stop_conditions import StopConditions
@@ -45,8 +46,8 @@ from tests.stage.conftest import running_stage
 CHAOSGRADE = str(Path(sys.executable).parent / "chaosgrade")
 ACCOUNT = "123456789012"
 ENDPOINT = "botocore.endpoint"
-WITHOUT_CALL = {"ec2:CreateTags", "fis:TagResource", "iam:PassRole"}
-"""Permissions that other calls need: tags at creation, a role that is handed on."""
+WITHOUT_CALL = {"ec2:CreateTags", "fis:TagResource", "iam:PassRole", "s3:ListBucket"}
+"""Permissions that other calls need: tags at creation, a role that is handed on, ListObjectsV2."""
 OF_THE_OTHER_KIND = {"rds:DescribeDBClusters"}
 """What is asked only of an identifier that may be a DB cluster's."""
 
@@ -120,6 +121,7 @@ def operations() -> dict[str, set[str]]:
         "fis",
         "iam",
         "rds",
+        "s3",
         "ssm",
         "sts",
     )
@@ -475,6 +477,11 @@ def chaosgrade(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[st
     )
 
 
+OF_THE_SHOP = [
+    name for name in shipped() if parse_extension(load(name).document).template == DEFAULT_TEMPLATE
+]
+
+
 @pytest.fixture(scope="module")
 def fast_stage() -> Iterator[str]:
     """The endpoint of one stage for all experiments, one after the other."""
@@ -483,7 +490,7 @@ def fast_stage() -> Iterator[str]:
 
 
 @pytest.mark.stage
-@pytest.mark.parametrize("name", list(shipped()))
+@pytest.mark.parametrize("name", OF_THE_SHOP)
 def test_the_policy_is_what_a_run_calls_on_the_wire(
     tmp_path: Path, fast_stage: str, name: str
 ) -> None:

@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from chaosgrade.call_figures import CALL_FIGURES
 from chaosgrade.errors import UsageError
 from chaosgrade.evidence import Record
 from chaosgrade.measurement import METRICS, Measurement, measure
@@ -181,7 +182,7 @@ def test_without_a_fault_nothing_after_it_is_measured() -> None:
 
 def test_missing_data_never_gives_a_value() -> None:
     """No traffic, no baseline, a worker that died in mid-window: None with a reason, for each."""
-    others = ("time_to_detect", "time_to_replace", "notice_left", *FIGURES)
+    others = ("time_to_detect", "time_to_replace", "notice_left", *FIGURES, *CALL_FIGURES)
     traffic = [m for m in METRICS if m not in others]
     bare = [r for r in records(health=()) if r.kind != "traffic"]
     for name, figure in measure(bare, METRICS).items():

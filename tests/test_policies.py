@@ -91,6 +91,9 @@ def test_an_extension_is_read() -> None:
     assert extension.window_s == 300
     assert (objective.target, objective.at_least, objective.weight) == (0.97, True, 1.0)
     assert objective.text == "≥ 97%"
+    assert (extension.after_s, extension.template) == (0.0, "three-tier")
+    extension = parse(after="2m", template="services")
+    assert (extension.after_s, extension.template) == (120.0, "services")
 
 
 @pytest.mark.parametrize(
@@ -101,6 +104,8 @@ def test_an_extension_is_read() -> None:
         ({"window": "soon"}, "'soon'"),
         ({"window": "0s"}, "above 0"),
         ({"window": 300}, "got 300"),
+        ({"after": "later"}, "'later'"),
+        ({"template": ""}, "template"),
         ({"observers": []}, "observers"),
         ({"objectives": []}, "objectives"),
         ({"colour": "red"}, "colour"),

@@ -27,9 +27,9 @@ from chaosgrade.evidence import EvidenceLog, Record, read
 from chaosgrade.history import read_history
 from chaosgrade.outages import Baseline, find_outages
 from chaosgrade.probes import traffic
-from chaosgrade.probes.open_loop import outcome_of
-from chaosgrade.probes.traffic_client import is_transient
 from chaosgrade.session import Session, activate
+from chaosgrade.traffic.client import is_transient
+from chaosgrade.traffic.open_loop import outcome_of
 
 SERVER = Path(__file__).parent.parent / "benchmarks" / "traffic_server.py"
 

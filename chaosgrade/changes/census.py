@@ -13,7 +13,7 @@ from chaosgrade.aws import Aws, Call
 from chaosgrade.changes.network_acl import tags_of
 
 GROUP_TAG = "aws:autoscaling:groupName"
-_TAGGED_GROUPS = 20
+_TAGGED_AT_ONCE = 20
 _FILTER_VALUES = 200
 
 type OptIn = tuple[str, str] | None
@@ -50,6 +50,7 @@ SURVEYED = (
     "autoscaling:group",
     "ec2:instance",
     "ec2:subnet",
+    "elbv2:load-balancer",
     "elbv2:target",
     "rds:db-cluster",
     "rds:db-instance",
@@ -62,6 +63,10 @@ READS: Mapping[str, tuple[str, ...]] = {
         "autoscaling:DescribeAutoScalingGroups",
         "ec2:DescribeInstances",
         "ec2:DescribeSubnets",
+    ),
+    "elbv2:load-balancer": (
+        "elasticloadbalancing:DescribeLoadBalancers",
+        "elasticloadbalancing:DescribeTags",
     ),
     "elbv2:target": (
         "elasticloadbalancing:DescribeTags",
@@ -139,11 +144,22 @@ def _survey_groups(aws: Aws, ids: Iterable[str], opt_in: OptIn) -> Iterator[tupl
             yield group["AutoScalingGroupName"], None
 
 
+def _survey_balancers(
+    aws: Aws, ids: Iterable[str], opt_in: OptIn
+) -> Iterator[tuple[str, str | None]]:
+    found = aws.pages(Call("elbv2", "DescribeLoadBalancers"), "LoadBalancers")
+    for some in batched((balancer["LoadBalancerArn"] for balancer in found), _TAGGED_AT_ONCE):
+        call = Call("elbv2", "DescribeTags", {"ResourceArns": list(some)})
+        for described in aws.send(call)["TagDescriptions"]:
+            if _opted_in(tags_of(described), opt_in):
+                yield described["ResourceArn"], None
+
+
 def _survey_targets(
     aws: Aws, ids: Iterable[str], opt_in: OptIn
 ) -> Iterator[tuple[str, str | None]]:
     arns = sorted({target_group(target) for target in ids})
-    for some in batched(arns, _TAGGED_GROUPS):
+    for some in batched(arns, _TAGGED_AT_ONCE):
         call = Call("elbv2", "DescribeTags", {"ResourceArns": list(some)})
         for described in aws.send(call)["TagDescriptions"]:
             arn = described["ResourceArn"]
@@ -167,6 +183,7 @@ _SURVEYS: Mapping[str, Callable[[Aws, Iterable[str], OptIn], Iterator[tuple[str,
     "autoscaling:group": _survey_groups,
     "ec2:instance": _survey_instances,
     "ec2:subnet": _survey_subnets,
+    "elbv2:load-balancer": _survey_balancers,
     "elbv2:target": _survey_targets,
     "rds:db-cluster": _survey_databases("DBCluster"),
     "rds:db-instance": _survey_databases("DBInstance"),

@@ -13,12 +13,12 @@ from typing import Protocol
 from chaosgrade.aws import PARALLELISM, Aws, ResourceGone
 from chaosgrade.changes.guard import Guard
 from chaosgrade.changes.journal import Entry, Intent, Journal, JournalError, State
-from chaosgrade.changes.model import Change, Effect, Live, Reading, Setting, Strike
+from chaosgrade.changes.model import Change, Effect, Lasting, Live, Reading, Setting, Strike
 from chaosgrade.changes.reading import looks, read, wait_until
 from chaosgrade.changes.target_lock import TargetLock
 from chaosgrade.changes.undo import Undone, undo
 from chaosgrade.clock import Clock
-from chaosgrade.errors import AwsError, ChaosgradeError
+from chaosgrade.errors import AwsError, ChaosgradeError, Exit
 from chaosgrade.evidence import EvidenceLog, Json
 
 EFFECT_TIMEOUT_S = 180.0
@@ -97,6 +97,7 @@ class Engine:
         self._lock = threading.Lock()
         self._entries: list[Entry] = []
         self._sent: set[int] = set()
+        self._lasting: list[Lasting] = []
 
     @property
     def started_at(self) -> float | None:
@@ -145,7 +146,18 @@ class Engine:
         """Undo what this run has outstanding, and make no change after that."""
         with self._lock:
             self._closed = True
+        self._end_lasting()
         return self._undo()
+
+    def _end_lasting(self) -> None:
+        for strike in self._lasting:
+            if death := strike.end():
+                self._record(
+                    "problem",
+                    source="changes",
+                    detail=f"what did harm has ended before its time: {death}",
+                    exit_code=int(Exit.INCONCLUSIVE),
+                )
 
     def _intend(
         self, waves: Sequence[Sequence[Change]]
@@ -220,6 +232,15 @@ class Engine:
         now = live if isinstance(live, Live) else Live(None)
         for call in change.calls(now):
             self._aws.send(call)
+        if isinstance(change.subject, Lasting):
+            with self._lock:
+                if self._closed:
+                    return
+                self._lasting.append(change.subject)
+            change.subject.begin(self._aws, self._clock)
+            if self._closed:  # the undo came while it began, and could not end it
+                change.subject.end()
+                return
         self._journal.applied(entry)
         self._record(
             "change.applied",

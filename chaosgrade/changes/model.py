@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, Self, runtime_checkable
 
 from chaosgrade.aws import Aws, Call
+from chaosgrade.clock import Clock
 from chaosgrade.errors import ChaosgradeError
 from chaosgrade.evidence import Json
 
@@ -126,6 +127,30 @@ class Strike(Protocol):
 
     def summary(self) -> str:
         """One clause for a person: what happens."""
+        ...
+
+
+@runtime_checkable
+class Lasting(Protocol):
+    """A Strike that a process of this machine carries out for a while, and not AWS by itself.
+
+    The process must end by itself in bounded time, and when this one dies, however that happens.
+    """
+
+    def begin(self, aws: Aws, clock: Clock) -> None:
+        """Start the process.
+
+        Raises:
+            ChaosgradeError: it does not work.
+        """
+        ...
+
+    def end(self) -> str:
+        """Stop it, if it is under way; why it had stopped before its time, "" if it had not."""
+        ...
+
+    def by_hand(self) -> str:
+        """A shell command with which a person does the same."""
         ...
 
 

@@ -9,6 +9,7 @@ from chaosgrade.changes.instance import InstanceState, TerminateInstance
 from chaosgrade.changes.model import Setting, Strike
 from chaosgrade.changes.network_acl import BlockingAcl, SubnetAcl
 from chaosgrade.changes.process import KillProcess, ProcessState
+from chaosgrade.changes.request_burst import RequestBurst
 from chaosgrade.changes.spot import InterruptionTemplate, RunningInterruption, SpotInterruption
 from chaosgrade.changes.target_registration import TargetRegistration
 from chaosgrade.errors import UsageError
@@ -32,6 +33,7 @@ STRIKES: Mapping[str, type[Strike]] = {
         ClusterFailover,
         InstanceFailover,
         KillProcess,
+        RequestBurst,
         SpotInterruption,
         TerminateInstance,
     )

@@ -68,7 +68,10 @@ def carry_out(campaign: Campaign, gate: Gate, *, as_json: bool) -> Exit:
                         place = folder if alone else folder / f"{file.name}-{number}"
                         live.begin(file.name, number)
                         one = Trial(file.name, file.path, place, number, seed + number - 1)
-                        with contextlib.suppress(Interrupted), campaign.target.reached(halt):
+                        with (
+                            contextlib.suppress(Interrupted),
+                            campaign.target.of(file).reached(halt),
+                        ):
                             records = trial.run(one, halt, live.watch)
                             if records:
                                 verdicts.append(judge(records))

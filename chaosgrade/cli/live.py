@@ -113,6 +113,10 @@ class Live:
                     self._enter("watching what customers feel")
             case "observation.end":
                 self._enter("undoing")
+            case "aftermath.start":
+                self._enter("watching what follows")
+            case "logs.awaited":
+                self._enter(f"waiting {record['wait_s']:.0f} s for access logs")
             case "change.undone":
                 self._milestone(f"{record['summary']}: {record['outcome']}")
             case "problem":

@@ -42,7 +42,11 @@ _StageUrl = Annotated[
     ),
 ]
 _Template = Annotated[
-    str, typer.Option("--template", help="What a private stage is built from: a name or a file.")
+    str | None,
+    typer.Option(
+        "--template",
+        help="What a private stage is built from, a name or a file; else what experiments name.",
+    ),
 ]
 _Parameters = Annotated[
     list[str] | None,
@@ -108,7 +112,7 @@ def gameday(
     suite: Annotated[str, typer.Option("--suite", help="Which experiments to run.")] = "default",
     target: _TargetKind = "stage",
     stage: _StageUrl = None,
-    template: _Template = "three-tier",
+    template: _Template = None,
     parameter: _Parameters = None,
     time_scale: _TimeScale = 20.0,
     fabric: _Fabric = "auto",
@@ -138,7 +142,7 @@ def run(
     ],
     target: _TargetKind = "stage",
     stage: _StageUrl = None,
-    template: _Template = "three-tier",
+    template: _Template = None,
     parameter: _Parameters = None,
     time_scale: _TimeScale = 20.0,
     fabric: _Fabric = "auto",
@@ -166,7 +170,7 @@ def plan(
     experiment: Annotated[str, typer.Argument(help="Name or file of an experiment.")],
     target: _TargetKind = "stage",
     stage: _StageUrl = None,
-    template: _Template = "three-tier",
+    template: _Template = None,
     parameter: _Parameters = None,
     time_scale: _TimeScale = 20.0,
     seed: _Seed = None,
@@ -187,7 +191,7 @@ def iam_policy(
     experiment: Annotated[str, typer.Argument(help="Name or file of an experiment.")],
     target: _TargetKind = "stage",
     stage: _StageUrl = None,
-    template: _Template = "three-tier",
+    template: _Template = None,
     parameter: _Parameters = None,
     time_scale: _TimeScale = 20.0,
     seed: _Seed = None,
@@ -208,7 +212,7 @@ def runbook(
     experiment: Annotated[str, typer.Argument(help="Name or file of an experiment.")],
     target: _TargetKind = "stage",
     stage: _StageUrl = None,
-    template: _Template = "three-tier",
+    template: _Template = None,
     parameter: _Parameters = None,
     time_scale: _TimeScale = 20.0,
     seed: _Seed = None,

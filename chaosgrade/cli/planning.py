@@ -35,7 +35,7 @@ def show(name: str, target: Target, seed: int | None, *, as_json: bool) -> None:
         ChaosgradeError: the experiment or the target is wrong, or nothing matches.
     """
     file = experiment.load(name)
-    with _aws_of(file, target) as aws:
+    with _aws_of(file, target.of(file)) as aws:
         plan = draw_up(file.document, aws, _drawn(seed))
     if as_json:
         print(json.dumps({"experiment": file.name, **plan.to_json()}, indent=2))
@@ -50,7 +50,7 @@ def show_iam_policy(name: str, target: Target, seed: int | None) -> None:
         ChaosgradeError: as `show`, or a probe failed.
     """
     file = experiment.load(name)
-    with _aws_of(file, target) as aws:
+    with _aws_of(file, target.of(file)) as aws:
         policy = policy_for(file.document, aws, _drawn(seed))
     print(json.dumps(policy, indent=2))
     for activity in not_covered(file.document):
@@ -66,6 +66,7 @@ def show_runbook(
         ChaosgradeError: as `show`, or the file cannot be written.
     """
     file = experiment.load(name)
+    target = target.of(file)
     with _aws_of(file, target) as aws:
         plan = draw_up(file.document, aws, _drawn(seed))
         place = _place(name, target, aws)
@@ -109,7 +110,7 @@ def _place(name: str, target: Target, aws: Aws) -> runbook.Place:
     else:
         ours += ["--target", target.kind]
     if target.kind == "stage" and not target.stage_url:
-        ours += ["--template", target.template, "--time-scale", f"{target.time_scale:g}"]
+        ours += ["--template", str(target.template), "--time-scale", f"{target.time_scale:g}"]
         ours += [word for parameter in target.parameters for word in ("--parameter", parameter)]
     return runbook.Place(
         aws_options=shlex.join(aws_options),

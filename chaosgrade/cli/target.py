@@ -10,10 +10,12 @@ import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TextIO
 
 from chaosgrade.errors import ChaosgradeError, Exit, UsageError
+from chaosgrade.experiment import ExperimentFile
+from chaosgrade.policies.objectives import DEFAULT_TEMPLATE, parse_extension
 from chaosgrade.trial import Halt
 
 TARGETS = ("stage", "localstack", "aws")
@@ -33,12 +35,13 @@ class Target:
     Args:
         kind: "stage", "localstack" or "aws".
         stage_url: the endpoint of a stage that is already up; None starts a private one.
-        template, parameters, time_scale, fabric: what a private stage is built from.
+        template: what a private stage is built from; None for what an experiment names.
+        parameters, time_scale, fabric: of a private stage.
     """
 
     kind: str = "stage"
     stage_url: str | None = None
-    template: str = "three-tier"
+    template: str | None = None
     parameters: tuple[str, ...] = ()
     time_scale: float = 20.0
     fabric: str = "auto"
@@ -50,6 +53,12 @@ class Target:
             raise UsageError(
                 f"--stage {self.stage_url} and --target {self.kind} exclude each other"
             )
+
+    def of(self, file: ExperimentFile) -> "Target":
+        """The same, with the template that an experiment needs unless one was chosen."""
+        if self.template is not None:
+            return self
+        return replace(self, template=parse_extension(file.document).template)
 
     @contextlib.contextmanager
     def reached(self, halt: Halt) -> Iterator[None]:
@@ -119,7 +128,11 @@ def stage_command(
 @contextlib.contextmanager
 def _private_stage(target: Target, halt: Halt) -> Iterator[dict[str, Any]]:
     command = stage_command(
-        target.template, target.parameters, target.time_scale, target.fabric, "--json"
+        target.template or DEFAULT_TEMPLATE,
+        target.parameters,
+        target.time_scale,
+        target.fabric,
+        "--json",
     )
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
         process = subprocess.Popen(

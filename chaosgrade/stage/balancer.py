@@ -6,6 +6,7 @@ each the whole wanted state in AWS seconds:
 
     {"op": "configure", "time_scale",
      "balancers": [{"name", "arn", "port", "protocol", "target_group", "cross_zone",
+                    "access_logs": {"bucket", "prefix"} or null,
                     "nodes": [{"subnet", "zone", "host"}]}],
      "target_groups": [{"arn", "name", "health_check": {…}, "deregistration_delay_s",
                         "slow_start_s", "targets": [{"id", "host", "port", "zone"}]}]}
@@ -22,6 +23,10 @@ and each AWS minute, if there is anything to tell, what its nodes have counted:
     {"event": "requests", "second", "balancer", "zone", "target_group", "sums", "response_times"}
     {"event": "flows", "second", "balancer", "zone", "active": [flows at each look]}
 
+and every five AWS minutes the access logs of each node that has something to log:
+
+    {"event": "access_log", "bucket", "key", "content": base64}
+
 `second` is when the minute began, in AWS seconds since 1970; "zone" is that of the node, and "" for
 all of a balancer's together.
 
@@ -30,6 +35,7 @@ its zones, at an address of its own: nodes check and choose targets each for its
 """
 
 import asyncio
+import base64
 import gc
 import math
 import os
@@ -37,12 +43,13 @@ import signal
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from chaosgrade import lifeline
 from chaosgrade.stage import event_loop, fabric
+from chaosgrade.stage.access_log import PUBLISHED_EVERY_S, AccessLog, Exchange
 from chaosgrade.stage.fabric import Fabric
 from chaosgrade.stage.lines import Events, LineBuffer, Stdin
 from chaosgrade.stage.links import Links
@@ -75,6 +82,21 @@ class _Door:
     clients: set[Connection] = field(default_factory=set)
 
 
+@dataclass(frozen=True, slots=True)
+class _DoorLog:
+    """What has come in at a door goes to its node's log."""
+
+    door: _Door
+    log: AccessLog
+
+    @property
+    def wanted(self) -> bool:
+        return bool(self.log.bucket)
+
+    def add(self, exchange: Exchange) -> None:
+        self.log.add(exchange, self.door.route.target_group, time.time())
+
+
 class Balancer:
     """All listeners and target groups of a stage.
 
@@ -95,6 +117,8 @@ class Balancer:
         """By balancer, the node's zone and target group."""
         self._flows: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
         """What was seen at each look of this minute, by balancer and zone."""
+        self._logs: dict[tuple[str, str], AccessLog] = {}
+        """By balancer and the node's address."""
         self._scale = 1.0
         self._reports: asyncio.Task[None] | None = None
 
@@ -129,6 +153,7 @@ class Balancer:
             for b in order["balancers"]
             for node in b["nodes"]
         }
+        self._keep_logs(order["balancers"])
         for address in self._doors.keys() - routes.keys():
             _close(self._doors.pop(address))
         for address, route in routes.items():
@@ -145,6 +170,18 @@ class Balancer:
 
     def _impose(self) -> None:
         self._fabric.impose(self._links, os.getpid(), {port for _, port in self._doors})
+
+    def _keep_logs(self, balancers: Iterable[Mapping[str, Any]]) -> None:
+        """Have nodes log where they are to; what they have not published still is."""
+        wanted = {
+            (b["arn"], node["host"]): b.get("access_logs") for b in balancers for node in b["nodes"]
+        }
+        for key, place in wanted.items():
+            log = self._logs.get(key)
+            if log is None:
+                log = self._logs[key] = AccessLog(*key)
+            log.bucket = place["bucket"] if place else ""
+            log.prefix = place["prefix"] if place else ""
 
     async def _open(self, address: tuple[str, int], route: _Route) -> None:
         host, port = address
@@ -175,12 +212,14 @@ class Balancer:
         if route.protocol == "TCP":
             counts.connected()
             return Splice(choose, door.clients)
-        return Downstream(choose, door.clients, counts)
+        log = _DoorLog(door, self._logs[route.balancer, address[0]])
+        return Downstream(choose, door.clients, counts, log=log)
 
     async def _report(self) -> None:
         """Look at the flows from time to time, and tell of each AWS minute at its end."""
         look = math.floor(time.time() * self._scale / SAMPLE_S)
         minute = look * SAMPLE_S // 60
+        published = look * SAMPLE_S // PUBLISHED_EVERY_S
         while True:
             look = max(look, math.floor(time.time() * self._scale / SAMPLE_S)) + 1
             await asyncio.sleep(look * SAMPLE_S / self._scale - time.time())
@@ -188,6 +227,18 @@ class Balancer:
             if look * SAMPLE_S // 60 > minute:
                 minute = look * SAMPLE_S // 60
                 self._tell((minute - 1) * 60)
+            if look * SAMPLE_S // PUBLISHED_EVERY_S > published:
+                published = look * SAMPLE_S // PUBLISHED_EVERY_S
+                self._publish()
+
+    def _publish(self) -> None:
+        """Hand over the files of access logs that are due."""
+        for log in self._logs.values():
+            bucket = log.bucket
+            if bucket and (file := log.take(time.time())):
+                key, content = file
+                text = base64.b64encode(content).decode("ascii")
+                self._events.emit("access_log", bucket=bucket, key=key, content=text)
 
     def _look_at_flows(self) -> None:
         active: defaultdict[tuple[str, str], int] = defaultdict(int)

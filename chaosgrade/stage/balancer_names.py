@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from chaosgrade.stage.addresses import outside
 from chaosgrade.stage.timing import BALANCER_DNS_TTL_S, NODE_LEAVES_DNS_S
 
 type Records = dict[str, dict[str, object]]
-"""{name: {"addresses", "ttl_s"}}, as `chaosgrade.stage.dns` takes them."""
+"""{name: {"addresses", "addresses_outside", "ttl_s"}}, as `chaosgrade.stage.dns` takes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +40,12 @@ class BalancerNames:
         self,
         balancers: Iterable[Mapping[str, Any]],
         now: float,
-        outside: Callable[[str], str] = str,
     ) -> Records:
         """What each name leads to.
 
         Args:
             balancers: their listeners; one with several serves if any of them does.
             now: AWS seconds.
-            outside: gives the address at which customers find a node.
         """
         serving: dict[_Node, bool] = {}
         for balancer in balancers:
@@ -66,14 +65,13 @@ class BalancerNames:
         by_name: dict[str, list[_Node]] = {}
         for node in serving:
             by_name.setdefault(node.name, []).append(node)
-        return {
-            name: {
-                "addresses": [
-                    outside(node.host)
-                    for node in nodes
-                    if node not in self._left or self._left >= set(nodes)
-                ],
+        records: Records = {}
+        for name, nodes in by_name.items():
+            gone = self._left >= set(nodes)
+            hosts = [node.host for node in nodes if gone or node not in self._left]
+            records[name] = {
+                "addresses": hosts,
+                "addresses_outside": [outside(host) for host in hosts],
                 "ttl_s": BALANCER_DNS_TTL_S,
             }
-            for name, nodes in by_name.items()
-        }
+        return records

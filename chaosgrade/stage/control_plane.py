@@ -11,6 +11,8 @@ import random
 import socket
 import sys
 import time
+from base64 import b64decode
+from collections import deque
 from collections.abc import Mapping
 from ipaddress import IPv4Network
 from threading import RLock
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
     from chaosgrade.stage.moto_world import MotoWorld
 
 _WEB_PORT = 8080
+_PROGRAMS = frozenset({"quote", "recommend", "web", "worker"})
+"""Of the sample workload."""
 
 POOLS_PARAMETER = "SpotCapacityPerPool"
 """A template's parameter that the stage reads itself: what each Spot pool holds at first."""
@@ -115,6 +119,8 @@ class ControlPlane:
         self.variables: Mapping[str, str] = {}
         """Of every instance's environment: where SDKs find the played AWS."""
         self.data: DataServices | None = None
+        self._access_logs: deque[Mapping[str, Any]] = deque()
+        """Files of load balancers' access logs that are to be written."""
         self.world: MotoWorld
         self.databases: MotoDatabases
         self.caches: MotoCaches
@@ -152,6 +158,7 @@ class ControlPlane:
             now=self._now,
             interruption=self.interruptions.of,
             pools=self.pools,
+            has_bucket=self.data.has_bucket,
         )
         self.world = MotoWorld(self._region, hooks)
         self._faults = FaultInjection(
@@ -196,11 +203,11 @@ class ControlPlane:
 
     @property
     def balancer_urls(self) -> dict[str, str]:
-        """{name: URL} of every listener."""
-        return {
-            b["name"]: f"http://{outside(b['nodes'][0]['host'])}:{b['port']}"
-            for b in self.world.balancers()
-        }
+        """{name: URL} of every load balancer, by its listener with the lowest port."""
+        first: dict[str, str] = {}
+        for b in sorted(self.world.balancers(), key=lambda each: int(each["port"])):
+            first.setdefault(b["name"], f"http://{outside(b['nodes'][0]['host'])}:{b['port']}")
+        return first
 
     def ready(self) -> bool:
         """Whether groups are full, targets healthy, databases and caches available, listeners open.
@@ -270,6 +277,7 @@ class ControlPlane:
             self._caches.reconcile(self.caches)
             if self._up:
                 self._monitoring.tick()
+        self._deliver_access_logs()
         for error in self._balancing.errors[self._errors_said :]:
             self._errors_said += 1
             print(f"chaosgrade: {error}", file=sys.stderr, flush=True)
@@ -383,6 +391,7 @@ class ControlPlane:
         self._running[host.id] = host
         self._left_at.pop(host.id, None)
         self._silent.discard(host.id)
+        restart_s = host.user_data.restart_s
         self._hosts.send(
             {
                 "op": "launch",
@@ -391,6 +400,7 @@ class ControlPlane:
                 "port": _WEB_PORT,
                 "workload": _program(host),
                 "boot_s": self._time.real(host.boot_s) if self._up else 0.0,
+                "restart_s": None if restart_s is None else self._time.real(restart_s),
                 "environment": {
                     **self.variables,
                     **host.user_data.environment,
@@ -421,7 +431,18 @@ class ControlPlane:
     def _send_balancer(self, order: Mapping[str, object]) -> None:
         self._balancer.send(order)
 
+    def _deliver_access_logs(self) -> None:
+        while self._access_logs and self.data is not None:
+            file = self._access_logs.popleft()
+            try:
+                self.data.put(file["bucket"], file["key"], b64decode(file["content"]))
+            except LookupError as error:
+                print(f"chaosgrade: an access log is lost: {error}", file=sys.stderr, flush=True)
+
     def _on_balancer(self, event: Mapping[str, Any]) -> None:
+        if event["event"] == "access_log":
+            self._access_logs.append(event)
+            return
         self._balancing.on_event(event)
         self._monitoring.on_event(event)
 
@@ -433,7 +454,7 @@ class ControlPlane:
         return {"host": host.address, "zone": host.zone} if host else {"host": target, "zone": ""}
 
     def _publish_balancers(self) -> None:
-        records = self._balancer_names.records(self.world.balancers(), self._now(), outside)
+        records = self._balancer_names.records(self.world.balancers(), self._now())
         self.names.publish("balancers", records)
 
     # -- Systems Manager
@@ -449,7 +470,7 @@ class ControlPlane:
 
 def _program(host: Host) -> str:
     """What of the sample workload it runs."""
-    return "worker" if host.user_data.program == "worker" else "web"
+    return host.user_data.program if host.user_data.program in _PROGRAMS else "web"
 
 
 def _first_capacity(template: Template) -> float:

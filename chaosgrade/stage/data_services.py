@@ -10,6 +10,7 @@ What events and messages lead to within these services stays in that process: S3
 EventBridge to SQS and CloudWatch Logs, SNS to SQS.
 """
 
+import base64
 import gc
 import http.client
 import io
@@ -24,7 +25,13 @@ from contextlib import nullcontext
 from typing import Any, NoReturn
 
 from chaosgrade import lifeline
-from chaosgrade.stage import forking, moto_data_resources, moto_topics, wsgi_server
+from chaosgrade.stage import (
+    forking,
+    moto_buckets,
+    moto_data_resources,
+    moto_topics,
+    wsgi_server,
+)
 from chaosgrade.stage.moto_application import (
     Answer,
     Fields,
@@ -40,6 +47,8 @@ SERVICES = frozenset({"dynamodb", "events", "logs", "s3", "sns", "sqs"})
 
 RESOURCES_PATH = "/_chaosgrade/resources"
 NOTIFICATIONS_PATH = "/_chaosgrade/notifications"
+OBJECTS_PATH = "/_chaosgrade/objects"
+BUCKETS_PATH = "/_chaosgrade/buckets"
 
 _MAY_WAIT = frozenset({"sqs"})
 """A client waits for messages, and others must not wait for it: moto locks its queues itself."""
@@ -127,6 +136,21 @@ class DataServices:
         if "error" in told:
             raise LookupError(told["error"])
 
+    def has_bucket(self, name: str) -> bool:
+        """Whether there is a bucket of that name in Amazon S3."""
+        return bool(self._ordered(BUCKETS_PATH, {"bucket": name})["found"])
+
+    def put(self, bucket: str, key: str, content: bytes) -> None:
+        """Put an object into a bucket, as a service of AWS does that logs there.
+
+        Raises:
+            LookupError: there is no such bucket.
+        """
+        text = base64.b64encode(content).decode("ascii")
+        told = self._ordered(OBJECTS_PATH, {"bucket": bucket, "key": key, "content": text})
+        if "error" in told:
+            raise LookupError(told["error"])
+
     def _ordered(self, path: str, order: Mapping[str, Any]) -> dict[str, Any]:
         body = json.dumps({**order, "region": self._region}).encode()
         fields = [("Host", "stage"), ("Content-Length", str(len(body)))]
@@ -202,7 +226,12 @@ class _Application:
     def __call__(self, environ: dict[str, Any], start: StartResponse) -> list[bytes]:
         length = int(environ.get("CONTENT_LENGTH") or 0)
         sent = environ["wsgi.input"].read(length) if length else b""
-        orders = {RESOURCES_PATH: self._create, NOTIFICATIONS_PATH: self._notify}
+        orders = {
+            RESOURCES_PATH: self._create,
+            NOTIFICATIONS_PATH: self._notify,
+            OBJECTS_PATH: self._put,
+            BUCKETS_PATH: self._look_for_bucket,
+        }
         if obey := orders.get(environ["PATH_INFO"]):
             with self._lock:
                 body = json.dumps(obey(json.loads(sent))).encode()
@@ -227,3 +256,14 @@ class _Application:
         except LookupError as error:
             return {"error": str(error.args[0])}
         return {}
+
+    def _put(self, order: Mapping[str, Any]) -> Mapping[str, object]:
+        content = base64.b64decode(order["content"])
+        try:
+            moto_buckets.put(order["region"], order["bucket"], order["key"], content)
+        except LookupError as error:
+            return {"error": str(error.args[0])}
+        return {}
+
+    def _look_for_bucket(self, order: Mapping[str, Any]) -> Mapping[str, object]:
+        return {"found": moto_buckets.exists(order["region"], order["bucket"])}

@@ -4,9 +4,13 @@ Its arguments are those of its fabric, see `fabric.of`. Orders come as JSON line
 events go out on standard output; times are measured seconds:
 
     {"op": "listen", "host", "within"}    for customers at `host`, for instances at `within`
-    {"op": "records", "records": {NAME: {"addresses", "ttl_s"}, …}}    in place of the last ones
+    {"op": "records", "records": {NAME: {"addresses", "addresses_outside", "ttl_s"}, …}}
 
     {"event": "ready"}    {"event": "listening", "host", "port", "port_within"}
+
+Records are in place of the last ones. Where a name has `addresses_outside`, customers are told
+those, as with split-horizon DNS: a load balancer's node has an address within the stage's network
+and one outside.
 
 Over UDP, IPv4 addresses only (RFC 1035). A TTL in DNS is whole seconds, a stage's is shorter: the
 answer's TTL is rounded down, so that nobody keeps it for too long, and an additional TXT record
@@ -99,6 +103,7 @@ async def serve(fabric: Fabric) -> None:
     """Take orders until the end of standard input."""
     events, loop = Events(), asyncio.get_running_loop()
     records: dict[str, Addresses] = {}
+    records_outside: dict[str, Addresses] = {}
     orders = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), Stdin())
     events.emit("ready")
@@ -109,16 +114,19 @@ async def serve(fabric: Fabric) -> None:
                 case "listen":
                     here = _bound(order["host"])
                     within = fabric.within(partial(_bound, order["within"]))
-                    for held in (here, within):
-                        await loop.create_datagram_endpoint(lambda: NameServer(records), sock=held)
+                    for held, known in ((here, records_outside), (within, records)):
+                        await loop.create_datagram_endpoint(partial(NameServer, known), sock=held)
                     host, port = here.getsockname()
                     port_within = within.getsockname()[1]
                     events.emit("listening", host=host, port=port, port_within=port_within)
                 case "records":
                     records.clear()
+                    records_outside.clear()
                     for name, record in order["records"].items():
-                        addresses = tuple(record["addresses"])
-                        records[name.lower()] = Addresses(addresses, float(record["ttl_s"]))
+                        addresses, ttl_s = record["addresses"], float(record["ttl_s"])
+                        outside = record.get("addresses_outside", addresses)
+                        records[name.lower()] = Addresses(tuple(addresses), ttl_s)
+                        records_outside[name.lower()] = Addresses(tuple(outside), ttl_s)
                 case unknown:
                     raise ValueError(f"no order {unknown}")
 

@@ -6,7 +6,7 @@ One process imports the workload once and forks it for every instance, which tak
 Orders come as JSON lines on standard input, events go out on standard output; times are measured
 seconds:
 
-    {"op": "launch", "instance", "host", "port", "workload", "boot_s", "environment"}
+    {"op": "launch", "instance", "host", "port", "workload", "boot_s", "restart_s", "environment"}
     {"op": "signal", "id", "instance", "process", "signal"}    {"op": "state", "id", "instance", "process"}
     {"op": "terminate" | "stop" | "release", "instance"}    {"op": "links", …}, see links.Links.of
 
@@ -14,15 +14,19 @@ seconds:
     {"event": "exited", "instance", "code"}    {"event": "terminated", "instance"}
     {"event": "reply", "id", "ok", "state", "stat", "error"}
 
-A killed process leaves its port closed: connecting is refused. A terminated or stopped instance
+A killed process leaves its port closed: connecting is refused; where `restart_s` is not null, it is
+started again after that, as systemd does with `Restart=always`. A terminated or stopped instance
 leaves its address silent: connecting hangs. At the end of standard input everything is killed.
 """  # noqa: E501 - the orders, one column each
 
 import gc
+import math
 import os
 import selectors
 import signal
 import sys
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +49,11 @@ class _Instance:
     """0 when its process has ended."""
     ready: int | None
     """Read end of a pipe on which the process says that it listens."""
+    environment: Mapping[str, str]
+    restart_s: float | None
+    """How long after its end the process is started again; None for never."""
+    restart_at: float = math.inf
+    """When that is, in monotonic seconds."""
     gone: bool = False
     """Terminated or stopped from outside, not dead by itself."""
 
@@ -76,7 +85,7 @@ class Hosts:
         self._selector.register(self._wakeup, selectors.EVENT_READ, _CHILDREN)
         self._events.emit("ready")
         while True:
-            for key, _ in self._selector.select():
+            for key, _ in self._selector.select(self._restart_due()):
                 if key.data == _ORDERS:
                     chunk = os.read(0, 65536)
                     if not chunk:
@@ -118,12 +127,29 @@ class Hosts:
         workload, host, port = order["workload"], order["host"], int(order["port"])
         if known:
             self._fabric.attach(known.host, known.port)
+        instance_process.make_ready_for(order["environment"])
         pid, ready = instance_process.spawn(
             self._fabric, workload, host, port, order["environment"], float(order["boot_s"])
         )
-        instance = _Instance(name, host, port, workload, pid, ready)
+        instance = _Instance(
+            name, host, port, workload, pid, ready, order["environment"], order.get("restart_s")
+        )
         self._instances[name] = instance
         self._selector.register(ready, selectors.EVENT_READ, instance)
+
+    def _restart_due(self) -> float | None:
+        """Start again what is due; returns the seconds until the next is, None without any."""
+        now = time.monotonic()
+        for instance in self._instances.values():
+            if instance.restart_at <= now:
+                instance.restart_at = math.inf
+                instance.pid, instance.ready = instance_process.spawn(
+                    self._fabric, instance.workload, instance.host, instance.port,
+                    instance.environment, 0.0,
+                )  # fmt: skip
+                self._selector.register(instance.ready, selectors.EVENT_READ, instance)
+        due = min((i.restart_at for i in self._instances.values()), default=math.inf)
+        return None if due == math.inf else max(0.0, due - now)
 
     def _listening(self, instance: _Instance, pipe: int) -> None:
         if instance.ready != pipe:
@@ -154,6 +180,8 @@ class Hosts:
                 if pid:
                     self._forget_pipe(instance)
                     instance.pid = 0
+                    if instance.restart_s is not None:
+                        instance.restart_at = time.monotonic() + instance.restart_s
                     code = os.waitstatus_to_exitcode(status)
                     self._events.emit("exited", instance=instance.name, code=code)
 
@@ -163,6 +191,7 @@ class Hosts:
         if instance is None or instance.gone:
             return
         instance.gone = True
+        instance.restart_at = math.inf
         self._fabric.vanish(instance.host, instance.port)
         if instance.pid:
             os.kill(instance.pid, signal.SIGKILL)

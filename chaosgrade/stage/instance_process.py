@@ -1,5 +1,6 @@
 """The process of one instance: its birth by fork, its signals, its state."""
 
+import importlib
 import os
 import signal
 import sys
@@ -10,16 +11,23 @@ from typing import NoReturn
 from chaosgrade import lifeline
 from chaosgrade.stage import event_loop, forking
 from chaosgrade.stage.fabric import Fabric
-from chaosgrade.stage.workload import web, worker
+from chaosgrade.stage.workload import quote, recommend, web, worker
 from chaosgrade.stage.workload.aws_client import read_ahead
 
 Serve = Callable[[str, int, Mapping[str, str], Callable[[], None]], Coroutine[object, object, None]]
 
-WORKLOADS: Mapping[str, Serve] = {"web": web.serve, "worker": worker.serve}
+WORKLOADS: Mapping[str, Serve] = {
+    "quote": quote.serve,
+    "recommend": recommend.serve,
+    "web": web.serve,
+    "worker": worker.serve,
+}
 """What an instance can run, imported before the fork so that a start takes milliseconds."""
 
 _AWS_SERVICES = ("dynamodb", "s3", "sqs")
 """That the workloads call."""
+
+_CALLING_SERVICES = frozenset({"QUOTE_WORKERS", "RECOMMENDATIONS_URL"})
 
 _EFFECT_S = 1.0
 
@@ -27,6 +35,15 @@ _EFFECT_S = 1.0
 def make_ready() -> None:
     """What every instance would do at its start, done once before the forks."""
     read_ahead(*_AWS_SERVICES)
+
+
+def make_ready_for(environment: Mapping[str, str]) -> None:
+    """What an instance with this environment would import at its start, and not every stage needs.
+
+    Done once before the fork: an import in each of them is a second before they listen.
+    """
+    if not _CALLING_SERVICES.isdisjoint(environment):
+        importlib.import_module("chaosgrade.stage.workload.service_client")
 
 
 def spawn(

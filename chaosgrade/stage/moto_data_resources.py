@@ -1,14 +1,17 @@
-"""Resources of a template whose data another process keeps: tables, buckets, topics and queues.
+"""Resources of a template whose data another process keeps: tables, buckets and
+their policies, topics and queues.
 
 moto's CloudFormation creates a resource through its class, in its own process. Here the class asks
 for the resource elsewhere, and gives `Ref` and `Fn::GetAtt` what it is told.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from moto.cloudformation.exceptions import UnformattedGetAttTemplateException
+from moto.core.common_models import CloudFormationModel
 from moto.dynamodb.models import dynamodb_backends
 from moto.dynamodb.models.table import Table
 from moto.s3.models import FakeBucket, s3_backends
@@ -33,6 +36,44 @@ def _keep_versions(bucket: Any, properties: Mapping[str, Any], region: str) -> N
     if versioning := properties.get("VersioningConfiguration"):
         backend = s3_backends[ACCOUNT][get_partition(region)]
         backend.put_bucket_versioning(bucket.name, versioning["Status"])
+
+
+class BucketPolicy(CloudFormationModel):
+    """A bucket's policy, which moto's CloudFormation does not know."""
+
+    def __init__(self, bucket: str) -> None:
+        self._bucket = bucket
+
+    @property
+    def physical_resource_id(self) -> str:
+        """What `Ref` gives."""
+        return self._bucket
+
+    @staticmethod
+    def cloudformation_name_type() -> str:
+        """It has no name."""
+        return ""
+
+    @staticmethod
+    def cloudformation_type() -> str:
+        """As templates call it."""
+        return "AWS::S3::BucketPolicy"
+
+    @classmethod
+    def create_from_cloudformation_json(
+        cls,
+        resource_name: str,
+        cloudformation_json: Any,
+        account_id: str,
+        region_name: str,
+        **_: Any,
+    ) -> "BucketPolicy":
+        """Set the policy of a bucket."""
+        properties = cloudformation_json["Properties"]
+        backend = s3_backends[account_id][get_partition(region_name)]
+        document = json.dumps(properties["PolicyDocument"]).encode()
+        backend.put_bucket_policy(properties["Bucket"], document)
+        return cls(properties["Bucket"])
 
 
 def _nothing_more(made: Any, properties: Mapping[str, Any], region: str) -> None:
@@ -61,6 +102,7 @@ KINDS: Mapping[str, _Kind] = {
         ("Arn", "DomainName", "DualStackDomainName", "RegionalDomainName", "WebsiteURL"),
         _keep_versions,
     ),
+    "AWS::S3::BucketPolicy": _Kind(BucketPolicy, ()),
     "AWS::SNS::Topic": _Kind(Topic, ("TopicArn", "TopicName")),
     "AWS::SQS::Queue": _Kind(Queue, ("Arn", "QueueName")),
 }

@@ -7,6 +7,7 @@ docs/stage-operations.md lists the operations.
 """
 
 import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from moto.autoscaling.exceptions import ValidationError
@@ -26,7 +27,7 @@ from moto.core.responses import ActionResult, EmptyResult
 from moto.ec2.exceptions import EC2ClientError, InvalidAssociationIdError
 from moto.ec2.models import EC2Backend
 from moto.ec2.models.instances import Instance
-from moto.elbv2.exceptions import InvalidTargetError
+from moto.elbv2.exceptions import InvalidConfigurationRequest, InvalidTargetError
 from moto.elbv2.models import ELBv2Backend, FakeHealthStatus, FakeLoadBalancer, FakeTargetGroup
 from moto.ssm.exceptions import InvalidDocument
 from moto.ssm.models import Command, SimpleSystemManagerBackend
@@ -394,8 +395,22 @@ def _balancing(hooks: Hooks, world: MotoWorld) -> None:
         register(group, targets)
 
     _replace(FakeTargetGroup, "register", register_targets)
+    modify = ELBv2Backend.modify_load_balancer_attributes
+
+    @functools.wraps(modify)
+    def modify_load_balancer_attributes(backend: Any, arn: str, attrs: dict[str, str]) -> Any:
+        if balancer := backend.load_balancers.get(arn):
+            _check_access_logs({**balancer.attrs, **attrs}, hooks.has_bucket)
+        return modify(backend, arn, attrs)
+
+    _replace(ELBv2Backend, "modify_load_balancer_attributes", modify_load_balancer_attributes)
+
+    def complete_balancer(balancer: Any, properties: dict[str, Any]) -> None:
+        _complete_balancer(balancer, properties)
+        _check_access_logs(balancer.attrs, hooks.has_bucket)
+
     _full_names()
-    _complete(FakeLoadBalancer, _complete_balancer)
+    _complete(FakeLoadBalancer, complete_balancer)
     _complete(FakeTargetGroup, _complete_target_group)
 
 
@@ -433,6 +448,19 @@ def _complete_balancer(balancer: Any, properties: dict[str, Any]) -> None:
     _name_kind(balancer)
     for attribute in properties.get("LoadBalancerAttributes", ()):
         balancer.attrs[attribute["Key"]] = attribute["Value"]
+
+
+def _check_access_logs(attributes: Mapping[str, str], has_bucket: Callable[[str], bool]) -> None:
+    """Refuse to log where nothing can be written, as AWS does; a bucket's policy is not looked at.
+
+    Raises:
+        InvalidConfigurationRequest: there is no such bucket.
+    """
+    bucket = attributes.get("access_logs.s3.bucket", "")
+    if attributes.get("access_logs.s3.enabled") == "true" and not has_bucket(bucket):
+        raise InvalidConfigurationRequest(
+            f"Access Denied for bucket: {bucket}. Please check S3bucket permission"
+        )
 
 
 def _complete_target_group(group: Any, properties: dict[str, Any]) -> None:

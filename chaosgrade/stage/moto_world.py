@@ -379,6 +379,7 @@ class MotoWorld:
                             "port": int(listener.port),
                             "protocol": "TCP" if balancer.type == "network" else "HTTP",
                             "target_group": arns[0],
+                            "access_logs": _access_logs(balancer),
                         }
 
     def nodes(self, balancer: Any) -> list[dict[str, str]]:
@@ -427,6 +428,18 @@ class MotoWorld:
                     for target in group.targets.values()
                 ],
             }
+
+
+def _access_logs(balancer: Any) -> dict[str, str] | None:
+    """Where a load balancer's access logs go; None if there are none, as of one of layer 4 without
+    TLS."""
+    attributes = balancer.attrs
+    if balancer.type != "application" or attributes.get("access_logs.s3.enabled") != "true":
+        return None
+    return {
+        "bucket": str(attributes["access_logs.s3.bucket"]),
+        "prefix": str(attributes["access_logs.s3.prefix"]).strip("/"),
+    }
 
 
 def _mix(group: Any) -> Mix:

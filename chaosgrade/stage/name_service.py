@@ -37,7 +37,8 @@ class NameService:
 
         Args:
             owner: whoever they are from.
-            records: {name: {"addresses", "ttl_s" in AWS seconds}}.
+            records: {name: {"addresses", "ttl_s" in AWS seconds}}, and "addresses_outside" where
+                customers find it at others than instances do.
         """
         if self._published.get(owner, {}) == records:
             return

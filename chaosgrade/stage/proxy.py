@@ -6,10 +6,13 @@ nonsense, 503 without registered targets, 504 when it does not answer in time.
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, cast
 
+from chaosgrade.stage import access_log
+from chaosgrade.stage.access_log import Exchange
 from chaosgrade.stage.http_message import MAX_HEAD, Malformed, Message
 from chaosgrade.stage.request_counts import RequestCounts
 
@@ -56,6 +59,19 @@ class Target(Protocol):
     """Connections that wait for a request."""
     open: set[Connection]
     """All connections to it."""
+
+
+class RequestLog(Protocol):
+    """Where a node logs its requests."""
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody wants to know."""
+        ...
+
+    def add(self, exchange: Exchange) -> None:
+        """A request is over."""
+        ...
 
 
 class Upstream(asyncio.Protocol):
@@ -149,6 +165,7 @@ class Downstream(asyncio.Protocol):
         clients: where it is listed while it is open.
         counts: where its requests are counted.
         timeouts: when it gives up.
+        log: takes the requests that are over.
     """
 
     def __init__(
@@ -157,8 +174,11 @@ class Downstream(asyncio.Protocol):
         clients: set[Connection],
         counts: RequestCounts,
         timeouts: Timeouts = ELB_TIMEOUTS,
+        log: RequestLog | None = None,
     ) -> None:
         self._timeouts = timeouts
+        self._log = log
+        self._exchange: Exchange | None = None
         self._counts = counts
         self._choose = choose
         self._clients = clients
@@ -167,6 +187,8 @@ class Downstream(asyncio.Protocol):
         self._buffer = b""
         self._request = Message(is_response=False)
         self._raw = b""
+        self._client = ""
+        self._created_at = 0.0
         self._busy = False
         self._answering = False
         self._slow = False
@@ -179,8 +201,9 @@ class Downstream(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._clients.add(self)
-        client = transport.get_extra_info("peername")[0]
+        client, client_port = transport.get_extra_info("peername")[:2]
         port = transport.get_extra_info("sockname")[1]
+        self._client = f"{client}:{client_port}"
         self._forwarded = (
             f"X-Forwarded-For: {client}\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Port: {port}\r\n"
         ).encode()
@@ -205,15 +228,30 @@ class Downstream(asyncio.Protocol):
         except Malformed:
             self._refuse(b"400 Bad Request", close=True)
             return
+        if not self._raw:
+            self._created_at = time.time()
         self._raw = self._raw + passed if self._raw else passed
         if self._request.whole:
             self._busy, self._retried = True, False
+            self._begin()
             self._send()
         elif len(self._raw) > _MAX_BODY + MAX_HEAD:
             self._refuse(b"413 Request Entity Too Large", close=True)
         elif self._request.expects:
             self._request.expects = False
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _begin(self) -> None:
+        """The request is whole: it gets its trace id, and is told of when it is over."""
+        self._raw, trace = access_log.traced(self._raw, self._created_at)
+        if self._log is not None and self._log.wanted:
+            self._exchange = Exchange(self._raw, trace, self._client, self._created_at)
+
+    def _end(self) -> None:
+        """The request is over."""
+        if self._exchange is not None and self._log is not None:
+            self._log.add(self._exchange)
+        self._exchange = None
 
     def _send(self) -> None:
         target = self._choose()
@@ -254,6 +292,10 @@ class Downstream(asyncio.Protocol):
             return False
         self._upstream = upstream
         self._moved_at = self._sent_at = self._loop.time()
+        if self._exchange is not None:
+            target = upstream.target
+            self._exchange.target = f"{target.host}:{target.port}"
+            self._exchange.waited_s = max(time.time() - self._created_at, 0.0)
         if self._slow:
             upstream.pause(wanted=True)
         return True
@@ -264,6 +306,11 @@ class Downstream(asyncio.Protocol):
         if not self._answering:
             self._answering = True
             self._counts.answered(answer.status, self._moved_at - self._sent_at)
+            if self._exchange is not None:
+                self._exchange.status = self._exchange.target_status = answer.status
+                self._exchange.answered_s = self._moved_at - self._sent_at
+        if self._exchange is not None:
+            self._exchange.sent += len(data)
         self._transport.write(data)
 
     def answer_complete(self, *, close: bool = False) -> None:
@@ -281,6 +328,7 @@ class Downstream(asyncio.Protocol):
         self._upstream = None
         crossed = may_retry and self._loop.time() - self._sent_at < _RACE_S
         if self._answering:
+            self._end()
             self._transport.abort()  # its beginning has been passed on: all that is left
         elif crossed and not self._retried and self._request.first_line.startswith(b"GET "):
             self._retried = True
@@ -294,13 +342,17 @@ class Downstream(asyncio.Protocol):
         end = b"" if keep else b"Connection: close\r\n"
         head_only = self._request.first_line.startswith(b"HEAD ")
         body = b"" if head_only else status + b"\n"
-        self._transport.write(
+        answer = (
             b"HTTP/1.1 %b\r\nServer: awselb/2.0\r\nContent-Type: text/plain\r\n"
             b"Content-Length: %d\r\n%b\r\n%b" % (status, len(status) + 1, end, body)
         )
+        if self._exchange is not None:
+            self._exchange.status, self._exchange.sent = int(status[:3]), len(answer)
+        self._transport.write(answer)
         self._done(keep=keep)
 
     def _done(self, *, keep: bool) -> None:
+        self._end()
         self._upstream = None  # it may serve another client by now
         if not keep:
             self._busy = True  # what still comes is not read
@@ -345,6 +397,9 @@ class Downstream(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._clients.discard(self)
         self._watch.cancel()
+        if self._exchange is not None and not self._answering:
+            self._exchange.status = access_log.LEFT
+        self._end()
         if self._work is not None:
             self._work.cancel()
         if self._upstream is not None:

@@ -48,6 +48,7 @@ SUPPORTED: Mapping[str, str] = {
     "AWS::RDS::DBInstance": REAL,
     "AWS::RDS::DBSubnetGroup": REAL,
     "AWS::S3::Bucket": STORED,
+    "AWS::S3::BucketPolicy": STORED,
     "AWS::SNS::Topic": STORED,
     "AWS::SQS::Queue": STORED,
 }

@@ -6,10 +6,10 @@ The script is not run: on the stage an image is the sample workload. Source: Ama
 
 import functools
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-_EXPORT, _RUN = "export", "exec"
+_EXPORT, _RUN, _SUPERVISOR = "export", "exec", "systemd-run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,17 +20,20 @@ class UserData:
         environment: {name: value} of its lines `export NAME=VALUE …`, quoted as in a shell; nothing
             is expanded.
         program: the last part of the path in its line `exec PATH`; "" without one.
+        restart_s: after so many AWS seconds what has ended is started again, as with `exec
+            systemd-run -p Restart=always -p RestartSec=SECONDS PATH`; None for never.
     """
 
     environment: Mapping[str, str] = field(default_factory=dict)
     program: str = ""
+    restart_s: float | None = None
 
 
 @functools.lru_cache(maxsize=64)
 def read(script: str) -> UserData:
     """A script, read line by line."""
     environment: dict[str, str] = {}
-    program = ""
+    program, restart_s = "", None
     for line in script.splitlines():
         try:
             command, *words = shlex.split(line, comments=True) or [""]
@@ -40,5 +43,32 @@ def read(script: str) -> UserData:
             pairs = (word.partition("=") for word in words)
             environment |= {name: value for name, equals, value in pairs if equals}
         elif command == _RUN and words:
-            program = words[0].rpartition("/")[2]
-    return UserData(environment, program)
+            if _last(words[0]) == _SUPERVISOR:
+                restart_s, words = _supervised(words[1:])
+            program = _last(words[0]) if words else ""
+    return UserData(environment, program, restart_s)
+
+
+def _last(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def _supervised(words: Sequence[str]) -> tuple[float | None, list[str]]:
+    """After what time systemd starts it again, None for never; and what it starts.
+
+    Source: systemd-run(1); systemd.service(5), `Restart=` and `RestartSec=`, by default 100 ms.
+    """
+    properties: dict[str, str] = {}
+    left = list(words)
+    while left and left[0].startswith("-"):
+        option = left.pop(0)
+        if option == "-p" and left:
+            option = left.pop(0)
+        name, _, value = option.removeprefix("--property=").partition("=")
+        properties[name] = value
+    if properties.get("Restart") != "always":
+        return None, left
+    try:
+        return float(properties.get("RestartSec", "0.1").removesuffix("s")), left
+    except ValueError:
+        return None, left

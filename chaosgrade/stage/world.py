@@ -179,6 +179,7 @@ class Hooks:
         now: AWS seconds since the stage began.
         interruption: what a Spot Instance has been told of its end.
         pools: the capacity that EC2 has left.
+        has_bucket: whether Amazon S3 has a bucket of that name.
     """
 
     address: Callable[[str], str]
@@ -192,3 +193,4 @@ class Hooks:
     now: Callable[[], float]
     interruption: Callable[[str], Interruption | None]
     pools: CapacityPools
+    has_bucket: Callable[[str], bool]

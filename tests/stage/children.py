@@ -109,11 +109,15 @@ def child(module: str, *through: str) -> Iterator[Child]:
         started.leave()
 
 
-def launch(hosts: Child, instance: str, address: tuple[str, int], boot_s: float = 0.0) -> int:
+def launch(
+    hosts: Child, instance: str, address: tuple[str, int], boot_s: float = 0.0,
+    restart_s: float | None = None,
+) -> int:  # fmt: skip
     """Launch the web workload and wait until it listens; returns its process id."""
     host, port = address
     hosts.send(
         op="launch", instance=instance, host=host, port=port, workload="web", boot_s=boot_s,
+        restart_s=restart_s,
         environment={"INSTANCE_ID": instance, "AVAILABILITY_ZONE": "us-east-1a"},
     )  # fmt: skip
     return int(hosts.wait_for("started", instance=instance)["pid"])
@@ -248,14 +252,19 @@ def target_group(
 
 def configure(
     balancer: Child, address: tuple[str, int], *groups: dict[str, Any], protocol: str = "HTTP",
-    time_scale: float = 1.0,
+    time_scale: float = 1.0, **changes: object,
 ) -> None:  # fmt: skip
-    """One balancer with one node, at `address`, for the first of these groups."""
+    """One balancer with one node, at `address`, for the first of these groups.
+
+    Args:
+        changes: of the balancer's fields.
+    """
     host, port = address
     balancer.send(
         op="configure", time_scale=time_scale,
         balancers=[{"name": "web", "arn": "lb", "port": port, "protocol": protocol,
                     "target_group": "tg", "cross_zone": True,
-                    "nodes": [{"subnet": "subnet-a", "zone": "us-east-1a", "host": host}]}],
+                    "nodes": [{"subnet": "subnet-a", "zone": "us-east-1a", "host": host}],
+                    **changes}],
         target_groups=list(groups),
     )  # fmt: skip

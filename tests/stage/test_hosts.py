@@ -211,3 +211,19 @@ def test_instances_outlive_no_killed_zygote() -> None:
     hosts.process.kill()
     hosts.leave()
     wait_until(lambda: not runs(pid), "gone")
+
+
+def test_what_a_supervisor_looks_after_is_started_again(hosts: Child) -> None:
+    """As a new process, after its wait; a terminated instance stays away."""
+    address = free_address()
+    first = launch(hosts, "i-supervised", address, restart_s=0.05)
+    assert hosts.ask(op="signal", instance="i-supervised", process="web", signal="SIGKILL")["ok"]
+    hosts.wait_for("exited", instance="i-supervised")
+    second = int(hosts.wait_for("started", instance="i-supervised")["pid"])
+    assert second != first
+    assert status(get(address)) == 200
+    hosts.send(op="terminate", instance="i-supervised")
+    hosts.wait_for("terminated", instance="i-supervised")
+    time.sleep(0.2)  # four times its wait: nothing comes that could be waited for
+    assert _connect(address) == "hangs"
+    assert not runs(second)

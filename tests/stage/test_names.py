@@ -14,6 +14,7 @@ from chaosgrade.stage.balancer_names import BalancerNames
 from chaosgrade.stage.dns import Addresses
 from chaosgrade.stage.timing import NODE_LEAVES_DNS_S
 from chaosgrade.stage.workload.resolver import Resolver
+from tests.stage.children import DNS, child, wait_until
 
 NAME = "web-1.us-east-1.elb.localhost"
 RECORDS = {NAME: Addresses(("127.9.0.1", "127.9.0.2"), 3.25)}
@@ -136,3 +137,28 @@ def test_a_resolver_that_ignores_the_ttl_never_asks_again() -> None:
 def test_a_server_that_is_not_there_is_said_to_be() -> None:
     with pytest.raises(TimeoutError, match=r"127\.0\.0\.1:9 does not answer"):
         Resolver("127.0.0.1:9").resolve(NAME)
+
+
+def test_customers_and_instances_are_told_the_addresses_that_they_reach() -> None:
+    """A node has two: split horizon. Another name leads everybody to the same place."""
+    names = BalancerNames(lambda balancer, node: True)
+    nodes = {"dns_name": NAME, "nodes": [{"host": "10.9.8.10"}, {"host": "10.9.16.10"}]}
+    found = names.records([nodes], 0.0)[NAME]
+    with child(DNS) as server:
+        server.send(op="listen", host="127.0.0.1", within="127.0.0.2")
+        at = server.wait_for("listening")
+        server.send(
+            op="records", records={NAME: found, "db": {"addresses": ["10.9.8.7"], "ttl_s": 1}}
+        )
+        outside = f"127.0.0.1:{at['port']}"
+        within = f"127.0.0.2:{at['port_within']}"
+        wait_until(lambda: _found(outside, NAME) in ("127.9.8.10", "127.9.16.10"), "told outside")
+        wait_until(lambda: _found(within, NAME) in ("10.9.8.10", "10.9.16.10"), "told within")
+        assert _found(outside, "db") == _found(within, "db") == "10.9.8.7"
+
+
+def _found(server: str, name: str) -> str:
+    try:
+        return Resolver(server).resolve(name)
+    except LookupError:
+        return ""

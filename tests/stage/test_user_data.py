@@ -21,3 +21,16 @@ def test_what_is_no_such_script_says_nothing() -> None:
     """Neither nothing, nor cloud-init's YAML, nor a quote that is left open."""
     for script in ("", "#cloud-config\npackages: [httpd]", "export A='1"):
         assert read(script) == UserData()
+
+
+def test_what_systemd_is_to_look_after_is_restarted() -> None:
+    """Its own properties are read, and no others; what never is restarted says so."""
+    run = "exec systemd-run"
+    program = "/opt/shop/quote --fast"
+    assert read(f"{run} -p Restart=always -p RestartSec=30 {program}") == UserData(
+        {}, "quote", restart_s=30.0
+    )
+    assert read(f"{run} --property=Restart=always {program}").restart_s == 0.1
+    assert read(f"{run} --unit=quote -p Restart=no {program}") == UserData({}, "quote")
+    assert read(f"{run} -p Restart=always -p RestartSec=soon {program}").restart_s is None
+    assert read(run) == UserData()

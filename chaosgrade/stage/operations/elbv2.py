@@ -20,7 +20,10 @@ ELBV2 = Service(
             "DeleteListener",
         ),
         "ModifyLoadBalancerAttributes": real(
-            "`load_balancing.cross_zone.enabled` is in force at once. Other attributes are stored."
+            "`load_balancing.cross_zone.enabled` and `access_logs.s3.*` are in force at once: each "
+            "node of an application load balancer writes its log into the bucket every five "
+            "minutes of AWS time; a bucket that does not exist is refused, its policy is not "
+            "looked at. Other attributes are stored."
         ),
         **each(
             real(

@@ -132,6 +132,20 @@ class Connection(asyncio.Protocol):
         self._write(response(status, b"", "Connection: close"), close=True)
 
 
+async def serve(host: str, port: int, routes: Routes, on_listening: Callable[[], None]) -> None:
+    """Answer requests until killed.
+
+    Args:
+        on_listening: called once the port is open.
+    """
+    server = await asyncio.get_running_loop().create_server(
+        lambda: Connection(routes), host, port, backlog=512, reuse_port=True
+    )
+    on_listening()
+    async with server:
+        await server.serve_forever()
+
+
 def _not_allowed(allowed: list[str]) -> bytes:
     return response(HTTPStatus.METHOD_NOT_ALLOWED, b"", f"Allow: {', '.join(allowed)}")
 

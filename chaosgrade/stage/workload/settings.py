@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from random import Random
+from typing import TYPE_CHECKING
 
 from chaosgrade.stage.workload.aws_client import AwsClient
 from chaosgrade.stage.workload.cache import Cache
@@ -11,6 +13,14 @@ from chaosgrade.stage.workload.orders import Orders, schema
 from chaosgrade.stage.workload.products import TABLE, Products
 from chaosgrade.stage.workload.resolver import Resolver
 from chaosgrade.stage.workload.sessions import DynamoSessions, MemorySessions, Sessions
+
+if TYPE_CHECKING:
+    from chaosgrade.stage.workload.quote_requests import QuoteRequests
+    from chaosgrade.stage.workload.recommendation_requests import RecommendationRequests
+
+_SERVICE_TIMEOUT_S = 0.5
+"""Of an attempt: one in a thousand takes longer when all is well. Source: Amazon Builders' Library,
+"Timeouts, retries, and backoff with jitter", on choosing timeouts."""
 
 
 def database(environment: Mapping[str, str], tables: str) -> Database:
@@ -89,6 +99,46 @@ def images(environment: Mapping[str, str]) -> Images:
         environment: IMAGES_BUCKET.
     """
     return Images(environment["IMAGES_BUCKET"], AwsClient("s3"))
+
+
+def recommendations(environment: Mapping[str, str], *headers: str) -> "RecommendationRequests":
+    """Requests for recommendations.
+
+    Args:
+        environment: RECOMMENDATIONS_URL; RETRY_POLICY, see `retry_notation`; NAME_SERVER.
+        headers: of every answer.
+    """
+    # Late, as below: who has no such service should not wait for the HTTP client's import.
+    from chaosgrade.policies.retry_notation import parse
+    from chaosgrade.stage.workload.recommendation_requests import RecommendationRequests
+    from chaosgrade.stage.workload.service_client import ServiceClient
+
+    service = ServiceClient(timeout_s=_SERVICE_TIMEOUT_S, resolve=_resolving(environment))
+    policy = parse(environment["RETRY_POLICY"])
+    url = environment["RECOMMENDATIONS_URL"]
+    return RecommendationRequests(service, url, policy, *headers)
+
+
+def quotes(environment: Mapping[str, str], *headers: str) -> "QuoteRequests":
+    """Requests for quotes.
+
+    Args:
+        environment: QUOTE_WORKERS, as "NAME=ADDRESS:PORT,…"; SHARDING and RETRY_ENDPOINT, see
+            `QuoteRouting`.
+        headers: of every answer.
+    """
+    from chaosgrade.stage.workload.quote_requests import QuoteRequests
+    from chaosgrade.stage.workload.quote_routing import QuoteRouting
+    from chaosgrade.stage.workload.service_client import ServiceClient
+
+    named = (worker.partition("=") for worker in environment["QUOTE_WORKERS"].split(","))
+    workers = {name: address for name, _, address in named}
+    routing = QuoteRouting(
+        workers, environment["SHARDING"], environment["RETRY_ENDPOINT"], Random()
+    )
+    # A connection for each request: one that a crash has ended is nobody's next one.
+    service = ServiceClient(timeout_s=_SERVICE_TIMEOUT_S, keep_alive=False)
+    return QuoteRequests(service, routing, *headers)
 
 
 def _resolving(

@@ -3,8 +3,9 @@
     GET /        which instance answered; needs nothing else
     GET /health  whether the server works, which is what the load balancer asks
 
-and what order_requests, product_requests, session_requests and image_requests list. A request that
-makes no sense is answered with 400, one that needs something which does not answer with 503.
+and what order_requests, product_requests, session_requests, image_requests, quote_requests and
+recommendation_requests list. A request that makes no sense is answered with 400, one that needs
+something which does not answer with 503.
 
 Shortly before EC2 takes a Spot Instance back, health checks fail and everything else is still
 served: the load balancer sends its requests elsewhere.
@@ -44,9 +45,10 @@ async def serve(
 
     Args:
         environment: INSTANCE_ID and AVAILABILITY_ZONE, and what `settings` reads: without
-            DATABASE_HOST, SESSION_STORE or IMAGES_BUCKET there are no such requests, without
-            RECEIPTS_QUEUE no receipts; with NOTICE_POLL_S and DRAIN_S, in seconds, it heeds the
-            interruption notice of the service at AWS_EC2_METADATA_SERVICE_ENDPOINT.
+            DATABASE_HOST, SESSION_STORE, IMAGES_BUCKET, RECOMMENDATIONS_URL or QUOTE_WORKERS there
+            are no such requests, without RECEIPTS_QUEUE no receipts; with NOTICE_POLL_S and
+            DRAIN_S, in seconds, it heeds the interruption notice of the service at
+            AWS_EC2_METADATA_SERVICE_ENDPOINT.
         on_listening: called once the port is open.
     """
     instance, zone = environment["INSTANCE_ID"], environment["AVAILABILITY_ZONE"]
@@ -88,6 +90,10 @@ def _shop(
         routes |= SessionRequests(settings.sessions(environment), *own).routes()
     if "IMAGES_BUCKET" in environment:
         routes |= ImageRequests(settings.images(environment), *own).routes()
+    if "RECOMMENDATIONS_URL" in environment:
+        routes |= settings.recommendations(environment, *own).routes()
+    if "QUOTE_WORKERS" in environment:
+        routes |= settings.quotes(environment, *own).routes()
     return routes
 
 

@@ -1,6 +1,6 @@
 """The worker process of the traffic probe: sends on schedule, writes what came back.
 
-`python -m chaosgrade.probes.traffic_client` reads one `TrafficSpec` as a JSON line and writes, see
+`python -m chaosgrade.traffic.client` reads one `TrafficSpec` as a JSON line and writes, see
 `open_loop`, about every 100 ms:
 
     {"start": unix s, "zones": [zone, ...],
@@ -21,7 +21,7 @@ from random import Random
 import aiohttp
 from hdrh.histogram import HdrHistogram
 
-from chaosgrade.probes.open_loop import (
+from chaosgrade.traffic.open_loop import (
     HOUR_US,
     Schedule,
     Write,
@@ -30,7 +30,7 @@ from chaosgrade.probes.open_loop import (
     outcome_of,
     run_worker,
 )
-from chaosgrade.probes.traffic_spec import TrafficSpec
+from chaosgrade.traffic.spec import TrafficSpec
 
 # Characters: what is longer is no name of a zone, and must not fill the evidence.
 _ZONE_AT_MOST = 64
@@ -70,7 +70,8 @@ class Client:
         # Shuffled anew each round: a fixed order would pair each customer with the same target of
         # a round-robin balancer, and "customers affected" would measure that.
         if not self._turn:
-            self._turn = self._random.sample(range(self._spec.customers), self._spec.customers)
+            first, count = self._spec.first_customer, self._spec.customers
+            self._turn = self._random.sample(range(first, first + count), count)
         return self._turn.pop()
 
     async def _request(self, index: int, due: float) -> None:
@@ -103,10 +104,10 @@ class Client:
             # Not aiohttp's own timeout: it rounds those above five seconds to whole seconds.
             async with (
                 asyncio.timeout(self._spec.timeout_s),
-                self._sessions[customer].request(
+                self._sessions[customer - self._spec.first_customer].request(
                     self._spec.method,
                     self._spec.url,
-                    headers={"X-Chaosgrade-Customer": str(customer)},
+                    headers={self._spec.customer_header: str(customer)},
                     allow_redirects=False,
                 ) as answer,
             ):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from chaosgrade.errors import ChaosgradeError, Exit, UsageError
-from chaosgrade.probes import open_loop
+from chaosgrade.traffic import open_loop
 
 _START_S = 15.0
 _GRACE_S = 5.0
@@ -52,7 +52,7 @@ class TrafficWorker:
         spec: Spec,
         receive: Callable[[Mapping[str, Any]], None],
         died: Callable[[str], None],
-        client: str = "chaosgrade.probes.traffic_client",
+        client: str = "chaosgrade.traffic.client",
     ) -> None:
         self.summary: Mapping[str, Any] | None = None
         self._spec = spec

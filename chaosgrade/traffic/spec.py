@@ -25,6 +25,7 @@ class TrafficSpec:
         url: http or https address that every request asks for.
         rate: requests per second, as a customer counts them (retries come on top).
         customers: how many customers share the requests.
+        first_customer: the number of the first of them.
         timeout_s: how long one attempt may take, in seconds.
         method: HTTP method.
         attempts: tries per request, the first included; above 1 the method must be idempotent.
@@ -32,6 +33,7 @@ class TrafficSpec:
         seed: of the customers' order and the jitter.
         name_server: "address:port" of the DNS server to ask; "" asks as the system does.
         zone_header: header of an answer that names the Availability Zone it comes from.
+        customer_header: header of a request that says whose it is, by the customer's number.
         wall, monotonic: the run's clock anchor, see `chaosgrade.clock.Clock`.
         deadline_s: no request is due later than this after the start, whoever is still listening.
 
@@ -53,6 +55,8 @@ class TrafficSpec:
     seed: int = 0
     name_server: str = ""
     zone_header: str = "X-Zone"
+    customer_header: str = "X-Chaosgrade-Customer"
+    first_customer: int = 0
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url) if isinstance(self.url, str) else None
@@ -64,12 +68,14 @@ class TrafficSpec:
                 raise UsageError(f"{name} must be a number, got {value!r}")
             if not 0 < value < float("inf"):
                 raise UsageError(f"{name} must be above 0, got {value}")
-        for name in ("customers", "attempts", "seed"):
+        for name in ("customers", "attempts", "seed", "first_customer"):
             value = getattr(self, name)
             if not isinstance(value, int):
                 raise UsageError(f"{name} must be a whole number, got {value!r}")
-        if not isinstance(self.zone_header, str) or not _HEADER.fullmatch(self.zone_header):
-            raise UsageError(f"zone_header must be the name of a header, got {self.zone_header!r}")
+        for name in ("zone_header", "customer_header"):
+            value = getattr(self, name)
+            if not isinstance(value, str) or not _HEADER.fullmatch(value):
+                raise UsageError(f"{name} must be the name of a header, got {value!r}")
         if self.attempts > 1 and self.method not in _IDEMPOTENT:
             raise UsageError(
                 f"attempts must be 1 for {self.method}: a repeated one may act twice,"
