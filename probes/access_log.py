@@ -18,7 +18,6 @@ from itertools import batched
 from chaosgrade.aws import Aws, Call
 from chaosgrade.errors import ChaosgradeError, Exit, UsageError
 from chaosgrade.evidence import EvidenceLog
-from chaosgrade.probes import backoff
 from chaosgrade.probes.retry_log import from_objects
 from chaosgrade.session import Session
 from chaosgrade.traffic.address import balancer_named
@@ -205,6 +204,9 @@ class AccessLogObserver:
 
     def _name_backoff(self, attempts: Sequence[Attempt]) -> None:
         """Record how these clients back off, as the gaps between their attempts tell."""
+        from chaosgrade.probes import backoff  # SciPy takes a second that no other run has to spend
+
+
         rows = [
             {
                 "client": one.client,

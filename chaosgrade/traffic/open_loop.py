@@ -24,7 +24,6 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from typing import Protocol
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -32,6 +31,7 @@ from hdrh.histogram import HdrHistogram
 
 from chaosgrade.errors import UsageError
 from chaosgrade.lifeline import die_with_parent
+from chaosgrade.traffic.orders import Order
 
 HOUR_US = 3_600_000_000
 
@@ -41,35 +41,6 @@ _NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 _CUT = (aiohttp.ServerDisconnectedError, aiohttp.ClientPayloadError, ConnectionError)
 
 type Write = Callable[[Mapping[str, object]], None]
-
-
-class Spec(Protocol):
-    """What a worker is told, as far as its process is concerned."""
-
-    @property
-    def wall(self) -> float:
-        """With `monotonic`, the run's clock anchor, see `chaosgrade.clock.Clock`."""
-        ...
-
-    @property
-    def monotonic(self) -> float:
-        """See `wall`."""
-        ...
-
-    @property
-    def deadline_s(self) -> float:
-        """No request is due later than this after the start, whoever is still listening."""
-        ...
-
-    @property
-    def ending_s(self) -> float:
-        """The longest that the worker goes on after its last request was due, in seconds."""
-        ...
-
-    @property
-    def sockets(self) -> int:
-        """The most connections that can be open at once: every request hangs."""
-        ...
 
 
 class Schedule:
@@ -227,7 +198,7 @@ async def flushing(flush: Callable[[], None]) -> AsyncIterator[None]:
     flush()
 
 
-def run_worker[S: Spec](
+def run_worker[S: Order](
     read: Callable[[bytes], S],
     work: Callable[[S, asyncio.Event, Write], Coroutine[object, object, None]],
 ) -> int:
@@ -249,7 +220,7 @@ def run_worker[S: Spec](
     return 0
 
 
-async def _serve[S: Spec](
+async def _serve[S: Order](
     read: Callable[[bytes], S],
     work: Callable[[S, asyncio.Event, Write], Coroutine[object, object, None]],
 ) -> None:
