@@ -206,7 +206,6 @@ class AccessLogObserver:
         """Record how these clients back off, as the gaps between their attempts tell."""
         from chaosgrade.probes import backoff  # SciPy takes a second that no other run has to spend
 
-
         rows = [
             {
                 "client": one.client,
