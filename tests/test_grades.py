@@ -56,6 +56,7 @@ def test_a_fixed_fleet_is_caught_by_instance_kill(tmp_path: Path) -> None:
     assert failed(score) == {"time_to_replace"}
 
 
+@pytest.mark.nightly
 def test_a_tcp_health_check_is_caught_by_web_process_hang(tmp_path: Path) -> None:
     """The hung process keeps its port open, and stays in service."""
     code, score = run(
