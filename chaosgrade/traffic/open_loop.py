@@ -31,7 +31,7 @@ from hdrh.histogram import HdrHistogram
 
 from chaosgrade.errors import UsageError
 from chaosgrade.lifeline import die_with_parent
-from chaosgrade.traffic.orders import Order
+from chaosgrade.traffic.worker_spec import WorkerSpec
 
 HOUR_US = 3_600_000_000
 
@@ -198,7 +198,7 @@ async def flushing(flush: Callable[[], None]) -> AsyncIterator[None]:
     flush()
 
 
-def run_worker[S: Order](
+def run_worker[S: WorkerSpec](
     read: Callable[[bytes], S],
     work: Callable[[S, asyncio.Event, Write], Coroutine[object, object, None]],
 ) -> int:
@@ -220,7 +220,7 @@ def run_worker[S: Order](
     return 0
 
 
-async def _serve[S: Order](
+async def _serve[S: WorkerSpec](
     read: Callable[[bytes], S],
     work: Callable[[S, asyncio.Event, Write], Coroutine[object, object, None]],
 ) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from chaosgrade.errors import ChaosgradeError, Exit, UsageError
-from chaosgrade.traffic.orders import Order
+from chaosgrade.traffic.worker_spec import WorkerSpec
 
 _START_S = 15.0
 _GRACE_S = 5.0
@@ -22,7 +22,7 @@ class TrafficFailed(ChaosgradeError):
     exit_code = Exit.INCONCLUSIVE
 
 
-class Spec(Order, Protocol):
+class Spec(WorkerSpec, Protocol):
     """What the worker is told, as far as this side is concerned."""
 
     @property

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 
-class Order(Protocol):
+class WorkerSpec(Protocol):
     """What a worker is told, as far as its process is concerned."""
 
     @property
