@@ -18,6 +18,7 @@ from itertools import batched
 from chaosgrade.aws import Aws, Call
 from chaosgrade.errors import ChaosgradeError, Exit, UsageError
 from chaosgrade.evidence import EvidenceLog
+from chaosgrade.probes.alb_entry import ALB_ENTRY
 from chaosgrade.probes.retry_log import from_objects
 from chaosgrade.session import Session
 from chaosgrade.traffic.address import balancer_named
@@ -35,8 +36,6 @@ _LATE_AT_LEAST_S = 1.0
 _LOOK_S = 0.1
 _ATTEMPTS_PER_RECORD = 500
 _STRAY_AT_MOST = 100  # one line in so many
-_FIELD = re.compile(r'"(?:[^"\\]|\\.)*"|\S+')
-_CLIENT, _STATUS, _REQUEST, _TRACE, _CREATED = 3, 8, 12, 17, 21
 _ROOT = re.compile(r"Root=([^;\"]+)")
 
 
@@ -135,18 +134,17 @@ def read_attempts(aws: Aws, place: LogPlace, since: float) -> tuple[list[Attempt
 
 def parsed(line: str) -> Attempt | None:
     """The attempt that a line tells of; None if it is no entry of such a log."""
-    fields = [field.strip('"') for field in _FIELD.findall(line)]
-    if len(fields) <= _CREATED:
+    entry = ALB_ENTRY.match(line)
+    if entry is None:
         return None
     try:
-        at, ended = _unix(fields[_CREATED]), _unix(fields[1])
-        status = 0 if fields[_STATUS] == "-" else int(fields[_STATUS])
+        at, ended = _unix(entry["time"]), _unix(entry["ended"])
+        status = 0 if entry["status"] == "-" else int(entry["status"])
     except ValueError:
         return None
-    root = _ROOT.search(fields[_TRACE])
-    client = fields[_CLIENT]
-    request = root[1] if root else f"{client} {fields[_REQUEST]} {fields[_CREATED]}"
-    return Attempt(request, client.rpartition(":")[0], at, ended, status)
+    root = _ROOT.search(entry["trace"])
+    own = f"{entry['address']}:{entry['port']} {entry['target']} {entry['time']}"
+    return Attempt(root[1] if root else own, entry["address"], at, ended, status)
 
 
 class AccessLogObserver:

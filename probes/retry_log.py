@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from chaosgrade.aws import Aws, Call
 from chaosgrade.errors import UsageError
+from chaosgrade.probes.alb_entry import ALB_ENTRY
 from chaosgrade.probes.arrivals import UNANSWERED, UNKNOWN, Arrivals
 from chaosgrade.probes.senders import Sender, clients_of
 
@@ -37,12 +38,6 @@ _BATCH = 50_000  # lines
 _SHOWN = 60
 _MISSING = ("", "-", None)
 _FIELDS = ("client", "time", "status", "retry_after", "ended", "request")
-_ALB = re.compile(
-    r"(?:https?|h2|grpcs|wss?) (?P<ended>\S+) \S+ (?P<address>\S+):(?P<port>\d+) \S+ "
-    r"\S+ \S+ \S+ (?P<status>\S+) \S+ \S+ \S+ "
-    r'"(?P<target>(?:[^"\\]|\\.)*)" "(?:[^"\\]|\\.)*" \S+ \S+ \S+ '
-    r'"[^"]*" "[^"]*" "[^"]*" \S+ (?P<time>\S+)'
-)
 
 
 def _numbering() -> defaultdict[Any, int]:
@@ -265,7 +260,7 @@ def _parse(name: str, lines: Iterator[str], format: str | None, columns: _Column
 def _format_of(line: str) -> str | None:
     if line.lstrip().startswith("{"):
         return "json"
-    if _ALB.match(line):
+    if ALB_ENTRY.match(line):
         return "alb"
     header = [cell.strip().lower() for cell in line.split(",")]
     return "csv" if {"client", "time"} <= set(header) else None
@@ -357,7 +352,7 @@ def _add_cells(cells: Mapping[str, Sequence[str]], columns: _Columns) -> None:
 def _parse_alb(_name: str, lines: Iterator[str], columns: _Columns) -> None:
     found: list[re.Match[str]] = []
     for line in lines:
-        match = _ALB.match(line)
+        match = ALB_ENTRY.match(line)
         if match:
             found.append(match)
         elif line.strip():
