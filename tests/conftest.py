@@ -1,6 +1,9 @@
 """For all tests: what waits for a stage begins first; properties have no deadline."""
 
 import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -14,3 +17,26 @@ os.environ["MOTO_EC2_LOAD_DEFAULT_AMIS"] = "false"  # any image id will do, and 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests on a stage mostly wait: the others fill the gaps, and make up for uneven ends."""
     items.sort(key=lambda item: item.get_closest_marker("stage") is None)
+
+
+@pytest.fixture
+def command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[str], tuple[int, str, str]]:
+    """Runs `chaosgrade` with arguments in this process, in an empty folder and without AWS's
+    variables: exit code, output, errors."""
+    from chaosgrade.cli import main
+
+    def run(arguments: str) -> tuple[int, str, str]:
+        monkeypatch.chdir(tmp_path)
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            monkeypatch.delenv(name)
+        monkeypatch.setattr(sys, "argv", ["chaosgrade", *arguments.split()])
+        monkeypatch.setattr(sys, "stdout", sys.stdout)  # main puts its own in their place
+        monkeypatch.setattr(sys, "stderr", sys.stderr)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return run

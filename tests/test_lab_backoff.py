@@ -3,7 +3,6 @@
 import heapq
 import json
 import statistics
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chaosgrade.cli.lab_backoff import Question, show
-from chaosgrade.cli.main import main
 from chaosgrade.errors import UsageError
 from chaosgrade.lab.agenda import Agenda
 from chaosgrade.lab.contention import contend
@@ -471,22 +469,11 @@ def test_a_picture_of_a_herd_names_each_policy(
 
 
 @pytest.fixture
-def command(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+def lab_backoff(
+    command: Callable[[str], tuple[int, str, str]],
 ) -> Callable[[str], tuple[int, str, str]]:
-    """Exit code, output and errors of `chaosgrade lab backoff`, in an empty folder."""
-
-    def run(arguments: str) -> tuple[int, str, str]:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["chaosgrade", "lab", "backoff", *arguments.split()])
-        monkeypatch.setattr(sys, "stdout", sys.stdout)  # main puts its own in their place
-        monkeypatch.setattr(sys, "stderr", sys.stderr)
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return run
+    """Exit code, output and errors of `chaosgrade lab backoff`."""
+    return lambda arguments: command(f"lab backoff {arguments}")
 
 
 @pytest.mark.parametrize(
@@ -513,10 +500,10 @@ def command(
     ],
 )
 def test_a_mistake_is_one_line(
-    command: Callable[[str], tuple[int, str, str]], arguments: str, says: str
+    lab_backoff: Callable[[str], tuple[int, str, str]], arguments: str, says: str
 ) -> None:
     """Exit code 2, and nothing on standard output."""
-    code, output, errors = command(arguments)
+    code, output, errors = lab_backoff(arguments)
     assert code == 2
     assert output == ""
     assert says in errors
@@ -524,10 +511,12 @@ def test_a_mistake_is_one_line(
 
 
 def test_the_table_has_a_row_for_each_policy_and_size(
-    command: Callable[[str], tuple[int, str, str]],
+    lab_backoff: Callable[[str], tuple[int, str, str]],
 ) -> None:
     """For people: means and their spread, and how to repeat them."""
-    code, output, errors = command("--clients 5,10 --trials 3 --seed 4 --policy full:attempts=2")
+    code, output, errors = lab_backoff(
+        "--clients 5,10 --trials 3 --seed 4 --policy full:attempts=2"
+    )
     assert (code, errors) == (0, "")
     rows = [line for line in output.splitlines() if line.startswith("full:attempts=2")]
     assert len(rows) == 2
@@ -537,10 +526,10 @@ def test_the_table_has_a_row_for_each_policy_and_size(
 
 
 def test_the_herds_table_names_what_did_not_recover(
-    command: Callable[[str], tuple[int, str, str]],
+    lab_backoff: Callable[[str], tuple[int, str, str]],
 ) -> None:
     """A policy that keeps the dependency down is told by a word, not by a number."""
-    code, output, _ = command(
+    code, output, _ = lab_backoff(
         "--scenario herd --clients 100 --capacity 50 --down 2 --after 12 --trials 1 "
         "--policy none:attempts=200"
     )

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import requests
 
-from chaosgrade.cli.main import main
 from chaosgrade.report import retries_picture
 from chaosgrade.retries import RetryBehaviour, RetryTrace
 from tests.synthetic_retries import Client, arrivals
@@ -32,28 +31,13 @@ def log_of(folder: Path, client: Client, clients: int = 40) -> Path:
     return file
 
 
-@pytest.fixture
-def observe(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[[str], tuple[int, str, str]]:
-    """Runs `chaosgrade observe retries` in this process: exit code, output, errors."""
-
-    def run(arguments: str) -> tuple[int, str, str]:
-        monkeypatch.chdir(tmp_path)
-        for name in [name for name in os.environ if name.startswith("AWS_")]:
-            monkeypatch.delenv(name)
-        monkeypatch.setattr(sys, "argv", ["chaosgrade", "observe", "retries", *arguments.split()])
-        monkeypatch.setattr(sys, "stdout", sys.stdout)  # main puts its own in their place
-        monkeypatch.setattr(sys, "stderr", sys.stderr)
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return run
-
-
 type Run = Callable[[str], tuple[int, str, str]]
+
+
+@pytest.fixture
+def observe(command: Run) -> Run:
+    """Runs `chaosgrade observe retries` in this process: exit code, output, errors."""
+    return lambda arguments: command(f"observe retries {arguments}")
 
 
 def test_a_sound_client_is_0_with_one_document_and_a_picture(tmp_path: Path, observe: Run) -> None:
