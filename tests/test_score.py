@@ -49,6 +49,40 @@ def test_the_interval_narrows_with_trials() -> None:
     assert many.low > 90
 
 
+def test_more_figures_of_one_trial_are_no_more_trials() -> None:
+    """Four objectives that fall together tell as much of the next trial as one of them."""
+    alike = [
+        {"metric": metric, "because": "x", **bound}
+        for metric, bound in (
+            ("availability", {"at_least": "97%"}),
+            ("time_to_recover", {"at_most": "60s"}),
+            ("outage_total", {"at_most": "60s"}),
+            ("customers_affected", {"at_most": "10%"}),
+        )
+    ]
+    few, many = (
+        [
+            judge(trial(outcome, objectives=alike[:count]))
+            for outcome in (down(0, 4), lambda _: "ok")
+        ]
+        for count in (1, 4)
+    )
+    one, four = score_of(*few), score_of(*many)
+    assert one.value == four.value == 50
+    assert (four.low, four.high) == pytest.approx((one.low, one.high), abs=1)
+
+
+def test_one_bad_trial_is_no_regression_however_many_figures_it_has() -> None:
+    """Noise must not fail a build; three trials of three are none."""
+
+    def worse(trials: int) -> bool:
+        former = json.loads(json.dumps(to_json(score_of(*[SOUND] * trials))))
+        return bool(compare(former, score_of(*[BROKEN] * trials), GRADING)["worse"])
+
+    assert not worse(1)
+    assert worse(3)
+
+
 def test_the_same_evidence_has_the_same_interval() -> None:
     """Draws are seeded."""
     assert to_json(score_of(SOUND, BROKEN)) == to_json(score_of(SOUND, BROKEN))
