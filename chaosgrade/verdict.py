@@ -12,13 +12,16 @@ from typing import Any
 from chaosgrade.breakdown import Breakdown, break_down
 from chaosgrade.errors import Exit
 from chaosgrade.evidence import Record
-from chaosgrade.history import read_history
+from chaosgrade.history import History, read_history
 from chaosgrade.measurement import METRICS, Measurement, measure
 from chaosgrade.policies.grading import load_grading
 from chaosgrade.policies.objectives import Objective, format_value, parse_objectives
 from chaosgrade.timeline import Timeline, timeline
 
 PASSED, FAILED, INCONCLUSIVE = "passed", "failed", "inconclusive"
+
+_EARLY_S = 0.5
+"""By how much an observation may end before its window does, in measured seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +123,14 @@ def judge(records: Sequence[Record]) -> TrialVerdict:
         if r.kind == "problem"
     )
     changes = tuple(_changes(records))
+    history = read_history(records)
     measurements = measure(records, METRICS)
     status = str(end.get("status", "aborted"))
     undone = bool(end.get("undone", not changes))
     ended = f"{status}: {end['reason']}" if end.get("reason") else status
+    window_s = float(start.get("window_s", 0.0))
     invalid = tuple(_invalid(records, measurements, problems, changes, ended, undone=undone))
+    invalid = invalid or tuple(_too_short(history, window_s))
     objectives = tuple(
         _judge(objective, measurements[objective.metric], invalid)
         for objective in parse_objectives(start.get("objectives", ()))
@@ -137,7 +143,7 @@ def judge(records: Sequence[Record]) -> TrialVerdict:
         pillar=str(start.get("pillar", "")),
         trial=int(start.get("trial", 1)),
         seed=int(start.get("seed", 0)),
-        window_s=float(start.get("window_s", 0.0)),
+        window_s=window_s,
         environment=start.get("environment", {}),
         started=records[0].at if records else 0.0,
         verdict=worst(o.verdict for o in objectives),
@@ -149,7 +155,7 @@ def judge(records: Sequence[Record]) -> TrialVerdict:
         status=status,
         undone=undone,
         timeline=timeline(records),
-        breakdown=break_down(read_history(records)),
+        breakdown=break_down(history),
     )
 
 
@@ -214,6 +220,19 @@ def _invalid(
                 f"the system was ill before the fault: {format_value(baseline, 'share')} of {sent} "
                 f"succeeded, {format_value(needed, 'share')} are needed"
             )
+
+
+def _too_short(history: History, window_s: float) -> Iterable[str]:
+    """Whether the fault was observed for less than the experiment's window, in AWS seconds."""
+    if history.fault_at is None or history.window_end is None:
+        return
+    seen_s = history.window_end - history.fault_at
+    if seen_s < window_s / history.time_scale - _EARLY_S:
+        seen, declared = (format_value(s, "s") for s in (seen_s * history.time_scale, window_s))
+        yield (
+            f"the fault was observed for {seen} of the {declared} that the experiment declares; "
+            "does its method end with the probe observe_window?"
+        )
 
 
 def _judge(

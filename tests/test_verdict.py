@@ -43,6 +43,7 @@ def test_the_worse_verdict_wins() -> None:
         ({"problem": "the worker died"}, "the worker died"),
         ({"status": "halted"}, "halted"),
         ({"status": "aborted"}, "aborted"),
+        ({"ends_at": 1.0}, "observed for 20 s of the 300 s that the experiment declares"),
         ({"fault": False, "applied": False}, "no fault"),
     ],
 )
