@@ -40,7 +40,7 @@ def findings(
         if coverage < cap.below:
             yield (
                 cap.cap,
-                f"coverage is {format_value(coverage, 'share')}, "
+                f"coverage is {format_value(coverage, 'share', beside=cap.below)}, "
                 f"below {format_value(cap.below, 'share')}",
             )
             break
@@ -62,7 +62,7 @@ def _trial_findings(trial: TrialVerdict, grading: Grading) -> Iterable[tuple[str
         yield (
             caps.single_point_of_failure.grade,
             f"{trial.experiment}: one fault took availability to zero for "
-            f"{format_value(outage, 's')}, longer than the "
+            f"{format_value(outage, 's', beside=targets[0].target)}, longer than the "
             f"{format_value(targets[0].target, 's')} in which it should have recovered",
         )
 

@@ -43,7 +43,7 @@ class ObjectiveVerdict:
     @property
     def measured(self) -> str:
         """The figure as people write it, with its sampling error."""
-        return format_measurement(self.measurement)
+        return format_measurement(self.measurement, self.objective.target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,10 +168,10 @@ def worst(verdicts: Iterable[str]) -> str:
     return INCONCLUSIVE
 
 
-def format_measurement(measurement: Measurement) -> str:
-    """A figure with its sampling error, such as "23 s (22–24 s)"."""
+def format_measurement(measurement: Measurement, bound: float | None = None) -> str:
+    """A figure with its sampling error, such as "23 s (22–24 s)", written apart from a bound."""
     unit = measurement.unit
-    text = format_value(measurement.value, unit)
+    text = format_value(measurement.value, unit, beside=bound)
     if measurement.censored and measurement.value is not None:
         return f"more than {text}"
     if measurement.value is None or measurement.low is None or measurement.high is None:
@@ -216,8 +216,9 @@ def _invalid(
         if baseline is None and measurements[metric].value is not None:
             yield f"no {what} was seen before the fault: whether the system was well is unknown"
         if baseline is not None and baseline < needed:
+            was = format_value(baseline, "share", beside=needed)
             yield (
-                f"the system was ill before the fault: {format_value(baseline, 'share')} of {sent} "
+                f"the system was ill before the fault: {was} of {sent} "
                 f"succeeded, {format_value(needed, 'share')} are needed"
             )
 

@@ -13,6 +13,7 @@ from chaosgrade.baseline import compare
 from chaosgrade.errors import Exit, UsageError
 from chaosgrade.measurement import Measurement
 from chaosgrade.policies.grading import load_grading
+from chaosgrade.report.wording import grade_lines
 from chaosgrade.score import Score, exit_code, grade, to_json
 from chaosgrade.verdict import TrialVerdict, judge
 from tests.synthetic import START, down, trial
@@ -133,6 +134,14 @@ def test_the_parts_sum_to_the_whole(trials: Sequence[TrialVerdict]) -> None:
             (x.points for x in score.lost), reverse=True
         )
         assert all(lost.remedy and lost.section for lost in score.lost)
+
+
+def test_no_rounding_lifts_a_score_over_a_band() -> None:
+    """89.96 is no A, and nobody reads it as 90."""
+    line = grade_lines(replace(score_of(SOUND), value=89.96, low=55.9, high=96.1))[0]
+    assert line.startswith("Score 89.9 of 100, 90% interval 55 to 97 after")
+    assert GRADING.grade_of(89.96) == "B"
+    assert grade_lines(score_of(SOUND))[0].startswith("Score 100.0 of 100")
 
 
 def test_points_follow_the_weights() -> None:
