@@ -210,7 +210,8 @@ def grade(
 def exit_code(score: Score, fail_under: str | None, grading: Grading) -> Exit:
     """The exit code of a score, the worst news first: a found weakness outranks a missing answer.
 
-    Without `fail_under`, any failed objective is below the gate.
+    Without `fail_under`, any failed objective is below the gate, and so is what caps the grade as a
+    weakness of the system, whether or not an objective asks for it.
     """
     if not score.undone:
         return Exit.NOT_UNDONE
@@ -218,7 +219,7 @@ def exit_code(score: Score, fail_under: str | None, grading: Grading) -> Exit:
         return Exit.HALTED
     verdicts = [experiment.verdict for experiment in score.experiments]
     if fail_under is None:
-        weak = FAILED in verdicts
+        weak = FAILED in verdicts or any(cap.weakness for cap in score.caps)
     else:
         weak = score.grade is not None and grading.rank(score.grade) > grading.rank(fail_under)
     if weak:

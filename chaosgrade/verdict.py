@@ -5,6 +5,7 @@ concluded from a trial in which the system was ill before the fault, the fault i
 bitten, or something that should have worked did not.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -78,7 +79,7 @@ class TrialVerdict:
     """Everything that one trial has shown.
 
     Args:
-        started: Unix seconds.
+        started: Unix seconds; infinite when nothing was recorded, which does not make it old.
         verdict: the worst of its objectives.
         invalid: why nothing can be concluded; empty for a valid trial.
         measurements: every figure of `METRICS`, whether an objective asks for it or not.
@@ -145,7 +146,7 @@ def judge(records: Sequence[Record]) -> TrialVerdict:
         seed=int(start.get("seed", 0)),
         window_s=window_s,
         environment=start.get("environment", {}),
-        started=records[0].at if records else 0.0,
+        started=records[0].at if records else math.inf,
         verdict=worst(o.verdict for o in objectives),
         invalid=invalid,
         objectives=objectives,

@@ -157,7 +157,7 @@ def parse_objectives(declared: Sequence[Mapping[str, Any]]) -> tuple[Objective, 
     Raises:
         UsageError: one of them makes no sense.
     """
-    objectives = []
+    objectives: list[Objective] = []
     for number, fields in enumerate(declared, start=1):
         where = f"objective {number}"
         try:
@@ -179,9 +179,14 @@ def parse_objectives(declared: Sequence[Mapping[str, Any]]) -> tuple[Objective, 
             )
         bound_given = given.at_least if given.at_least is not None else given.at_most
         target = _quantity(bound_given, metric.unit, f"{where}, {given.metric}")
-        objectives.append(
-            Objective(given.metric, target, at_least, given.weight, given.critical, given.because)
+        objective = Objective(
+            given.metric, target, at_least, given.weight, given.critical, given.because
         )
+        if any((o.metric, o.target) == (objective.metric, objective.target) for o in objectives):
+            raise UsageError(
+                f"extension chaosgrade, {where}: {given.metric} {objective.text} is there already"
+            )
+        objectives.append(objective)
     return tuple(objectives)
 
 

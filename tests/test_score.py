@@ -292,6 +292,25 @@ def test_a_lost_acknowledged_write_caps_at_f() -> None:
     ]
 
 
+def test_a_finding_is_a_weakness_though_no_objective_asked_for_it() -> None:
+    """An F that a build does not notice is no gate."""
+    lost = Measurement("lost_acknowledged_writes", 2.0, "count")
+    score = score_of(replace(SOUND, measurements={**SOUND.measurements, lost.metric: lost}))
+    assert score.experiments[0].verdict == "passed"
+    assert exit_code(score, None, GRADING) == Exit.WEAKNESS
+    objectives = [{"metric": "availability", "at_least": "50%", "because": "x"}]
+    stuck = score_of(judge(trial(down(10, 99), objectives=objectives)))
+    assert stuck.experiments[0].verdict == "passed"
+    assert exit_code(stuck, None, GRADING) == Exit.WEAKNESS
+
+
+def test_a_trial_of_which_nothing_was_written_is_inconclusive_and_not_old() -> None:
+    """Its process was killed before the first record: that is no reason to forget it."""
+    score = score_of(SOUND, judge([]))
+    assert score.expired == ()
+    assert exit_code(score, None, GRADING) == Exit.INCONCLUSIVE
+
+
 def test_the_score_is_json() -> None:
     """Whatever is in it."""
     document = json.loads(json.dumps(to_json(score_of(SOUND, BROKEN))))
