@@ -19,7 +19,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from chaoslib.exceptions import InterruptExecution
-from chaoslib.types import Activity, Configuration, Experiment, Hypothesis, Journal, Secrets
+from chaoslib.types import (
+    Activity,
+    Configuration,
+    Experiment,
+    Hypothesis,
+    Journal,
+    Run,
+    Secrets,
+)
 
 from chaosgrade import evidence, lifeline
 from chaosgrade.concealment import ConcealingFormatter, conceal_all, learn, learn_named
@@ -32,6 +40,7 @@ from chaosgrade.stopping import StopRequest
 from chaosgrade.verdict import judge
 
 __all__ = [
+    "after_activity_control",
     "after_experiment_control",
     "after_hypothesis_control",
     "after_method_control",
@@ -72,6 +81,17 @@ def before_activity_control(context: Activity, **_: Any) -> None:
     """Begin no activity after a stop was requested."""
     if _run is not None:
         _run.stop.check()
+
+
+def after_activity_control(
+    context: Activity, state: Run | None = None, experiment: Experiment | None = None, **_: Any
+) -> None:
+    """Record what the method could not do, whoever's activity it was: half a fault is none."""
+    if _run is None or experiment is None or state is None:
+        return
+    if state.get("status") == "failed" and context in experiment["method"]:
+        last = "".join(state.get("exception") or ("no reason given",)).strip().splitlines()[-1]
+        _run.activity_failed(str(context["name"]), last)
 
 
 def after_hypothesis_control(
@@ -134,8 +154,12 @@ def _status(journal: Journal) -> str:
 
 @contextlib.contextmanager
 def _interrupting() -> Iterator[None]:
-    """Turn our errors into the one exception that stops Chaos Toolkit."""
+    """Turn errors into the one exception that stops Chaos Toolkit."""
     try:
         yield
+    except InterruptExecution:
+        raise
     except ChaosgradeError as error:
         raise InterruptExecution(str(error)) from error
+    except Exception as error:  # one that is swallowed lets it break things unobserved
+        raise InterruptExecution(f"internal error, {type(error).__name__}: {error}") from error

@@ -125,13 +125,20 @@ def read(path: Path) -> list[Record]:
 
 
 def parse(text: str) -> Iterator[Record]:
-    """Records of a text of JSON lines; a torn last line is skipped."""
+    """Records of a text of JSON lines; a torn last line is skipped.
+
+    Raises:
+        KeyError, TypeError, ValueError: a line is no record.
+    """
     for line in text.splitlines():
         try:
             fields = json.loads(line)
         except json.JSONDecodeError:
             return
-        yield Record(fields.pop("seq"), fields.pop("at"), fields.pop("kind"), fields)
+        if not isinstance(fields, dict):
+            raise TypeError(f"a record is an object, got {line[:40]}")
+        at = float(fields.pop("at"))
+        yield Record(int(fields.pop("seq")), at, str(fields.pop("kind")), fields)
 
 
 def _dump(record: Record) -> str:

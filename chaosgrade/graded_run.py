@@ -16,14 +16,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from chaoslib.exceptions import InterruptExecution
+from chaoslib.exceptions import ActivityFailed, InterruptExecution
 
 from chaosgrade import session
 from chaosgrade.changes.engine import EFFECT_TIMEOUT_S
 from chaosgrade.changes.journal import State
 from chaosgrade.changing import Changing
 from chaosgrade.clock import Clock
-from chaosgrade.errors import ChaosgradeError, UsageError
+from chaosgrade.errors import ChaosgradeError, Exit, UsageError
 from chaosgrade.evidence import EvidenceLog
 from chaosgrade.policies.objectives import Extension, parse_extension
 from chaosgrade.policies.safety import load_safety
@@ -116,7 +116,7 @@ class GradedRun:
         self._finished = False
         try:
             self._open(experiment, configuration)
-        except ChaosgradeError as error:
+        except Exception as error:  # whatever it is, Chaos Toolkit would go on without a run
             self.problem("start", error)
             self.finish("aborted")
             raise
@@ -178,7 +178,7 @@ class GradedRun:
             for observer in observers.build(self._session, self._extension.observers):
                 self._observers.append(observer)
                 observer.start()
-        except ChaosgradeError as error:
+        except Exception as error:  # whatever it is, nobody would observe
             self.stop.check()  # what was interrupted has failed by that
             self.problem("observers", error)
             raise
@@ -202,10 +202,19 @@ class GradedRun:
             detail=f"not met: {', '.join(failed)}" if failed else "",
         )
 
-    def problem(self, source: str, error: ChaosgradeError) -> None:
+    def activity_failed(self, name: str, reason: str) -> None:
+        """Record that Chaos Toolkit could not carry out an activity of the method."""
+        if not self.stop.requested:  # what was interrupted has failed by that
+            self.problem("activity", ActivityFailed(f"{name} failed: {reason}"))
+
+    def problem(self, source: str, error: Exception) -> None:
         """Record that something which should have worked did not."""
+        ours = isinstance(error, ChaosgradeError | ActivityFailed)
         self.evidence.append(
-            "problem", source=source, detail=str(error), exit_code=int(error.exit_code)
+            "problem",
+            source=source,
+            detail=str(error) if ours else f"{type(error).__name__}: {error}",
+            exit_code=int(getattr(error, "exit_code", Exit.INCONCLUSIVE)),
         )
 
     def finish(self, status: str) -> bool:
@@ -229,7 +238,7 @@ class GradedRun:
             try:
                 observer.stop()
             except Exception as error:  # one that cannot end must not keep the others from it
-                self.problem("observers", ChaosgradeError(f"{type(error).__name__}: {error}"))
+                self.problem("observers", error)
         if self.stop.requested:
             status = "halted"
         self.evidence.append("run.end", status=status, undone=clean, reason=self.stop.reason)
@@ -256,7 +265,7 @@ class GradedRun:
             results = self._changing.engine.undo()
             return all(result.state != State.UNREVERTED for result in results)
         except Exception as error:  # the journal, the disk: whatever it is, nothing is certain
-            self.problem("undo", ChaosgradeError(f"{type(error).__name__}: {error}"))
+            self.problem("undo", error)
             return False
 
 

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 from chaosgrade.evidence import Record
 
-# A hole this long in the intended times means that traffic was not offered: no figure holds there.
 _HOLE_S = 0.5
 
 # Too many requests; and of a load balancer: the client had left before the answer.
@@ -20,6 +19,12 @@ _NOT_SERVED = (429, 460)
 
 SPOT_INTERRUPTION = "ec2:spot-interruption"
 """The type of change that ends one Spot Instance, see `chaosgrade.changes.spot`."""
+
+
+def hole_s(spacing_s: float) -> float:
+    """What is a hole in the intended times of requests that are usually `spacing_s` apart, in
+    measured seconds: traffic was not offered, and no figure holds there."""
+    return _HOLE_S + 3 * spacing_s
 
 
 class Request(NamedTuple):
@@ -199,7 +204,7 @@ class History:
         spacing = gaps[len(gaps) // 2] if gaps else 0.0
         edges = [self.fault_at, *times, self.window_end]
         for before, after in pairwise(edges):
-            if after - before > _HOLE_S + 3 * spacing:
+            if after - before > hole_s(spacing):
                 return (
                     f"no {what} for {after - before:.2f} s, from"
                     f" {before - self.fault_at:.2f} s after the fault on"

@@ -210,7 +210,8 @@ def grade(
 def exit_code(score: Score, fail_under: str | None, grading: Grading) -> Exit:
     """The exit code of a score, the worst news first: a found weakness outranks a missing answer.
 
-    Without `fail_under`, any failed objective is below the gate.
+    Without `fail_under`, any failed objective is below the gate, and so is what caps the grade as a
+    weakness of the system, whether or not an objective asks for it.
     """
     if not score.undone:
         return Exit.NOT_UNDONE
@@ -218,7 +219,7 @@ def exit_code(score: Score, fail_under: str | None, grading: Grading) -> Exit:
         return Exit.HALTED
     verdicts = [experiment.verdict for experiment in score.experiments]
     if fail_under is None:
-        weak = FAILED in verdicts
+        weak = FAILED in verdicts or any(cap.weakness for cap in score.caps)
     else:
         weak = score.grade is not None and grading.rank(score.grade) > grading.rank(fail_under)
     if weak:
@@ -318,6 +319,12 @@ def _pillar_weight(pillar: str, grading: Grading) -> float:
 def posterior(objectives: Sequence[ObjectiveScore], stream: str) -> _Draws:
     """Draws of an experiment's credit, each objective's pass probability from Jeffreys' prior.
 
+    All objectives take the same quantile: one trial decides them all, and who is slow to recover
+    was unavailable too. Drawn one by one their noise would cancel out, as if five figures of one
+    trial were five trials. However they depend on each other, no sum of them spreads more than this
+    one. Source: Dhaene and others, "The concept of comonotonicity in actuarial science and finance:
+    theory" (2002).
+
     The stream has a name, so that draws do not depend on what else is graded, or in which order.
     """
     random = np.random.default_rng((_SEED, zlib.crc32(stream.encode())))
@@ -326,7 +333,8 @@ def posterior(objectives: Sequence[ObjectiveScore], stream: str) -> _Draws:
     credit = np.zeros(_DRAWS)
     for objective in conclusive:
         draws = random.beta(objective.passed + 0.5, objective.failed + 0.5, _DRAWS)
-        credit += objective.weight / total * draws
+        credit += objective.weight / total * np.sort(draws)
+    random.shuffle(credit)  # experiments are trials of their own
     return credit
 
 

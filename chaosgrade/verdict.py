@@ -5,6 +5,7 @@ concluded from a trial in which the system was ill before the fault, the fault i
 bitten, or something that should have worked did not.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,13 +13,16 @@ from typing import Any
 from chaosgrade.breakdown import Breakdown, break_down
 from chaosgrade.errors import Exit
 from chaosgrade.evidence import Record
-from chaosgrade.history import read_history
+from chaosgrade.history import History, read_history
 from chaosgrade.measurement import METRICS, Measurement, measure
 from chaosgrade.policies.grading import load_grading
 from chaosgrade.policies.objectives import Objective, format_value, parse_objectives
 from chaosgrade.timeline import Timeline, timeline
 
 PASSED, FAILED, INCONCLUSIVE = "passed", "failed", "inconclusive"
+
+_EARLY_S = 0.5
+"""By how much an observation may end before its window does, in measured seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,7 @@ class ObjectiveVerdict:
     @property
     def measured(self) -> str:
         """The figure as people write it, with its sampling error."""
-        return format_measurement(self.measurement)
+        return format_measurement(self.measurement, self.objective.target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,7 @@ class TrialVerdict:
     """Everything that one trial has shown.
 
     Args:
-        started: Unix seconds.
+        started: Unix seconds; infinite when nothing was recorded, which does not make it old.
         verdict: the worst of its objectives.
         invalid: why nothing can be concluded; empty for a valid trial.
         measurements: every figure of `METRICS`, whether an objective asks for it or not.
@@ -120,11 +124,14 @@ def judge(records: Sequence[Record]) -> TrialVerdict:
         if r.kind == "problem"
     )
     changes = tuple(_changes(records))
+    history = read_history(records)
     measurements = measure(records, METRICS)
     status = str(end.get("status", "aborted"))
     undone = bool(end.get("undone", not changes))
     ended = f"{status}: {end['reason']}" if end.get("reason") else status
+    window_s = float(start.get("window_s", 0.0))
     invalid = tuple(_invalid(records, measurements, problems, changes, ended, undone=undone))
+    invalid = invalid or tuple(_too_short(history, window_s))
     objectives = tuple(
         _judge(objective, measurements[objective.metric], invalid)
         for objective in parse_objectives(start.get("objectives", ()))
@@ -137,9 +144,9 @@ def judge(records: Sequence[Record]) -> TrialVerdict:
         pillar=str(start.get("pillar", "")),
         trial=int(start.get("trial", 1)),
         seed=int(start.get("seed", 0)),
-        window_s=float(start.get("window_s", 0.0)),
+        window_s=window_s,
         environment=start.get("environment", {}),
-        started=records[0].at if records else 0.0,
+        started=records[0].at if records else math.inf,
         verdict=worst(o.verdict for o in objectives),
         invalid=invalid,
         objectives=objectives,
@@ -149,7 +156,7 @@ def judge(records: Sequence[Record]) -> TrialVerdict:
         status=status,
         undone=undone,
         timeline=timeline(records),
-        breakdown=break_down(read_history(records)),
+        breakdown=break_down(history),
     )
 
 
@@ -162,10 +169,10 @@ def worst(verdicts: Iterable[str]) -> str:
     return INCONCLUSIVE
 
 
-def format_measurement(measurement: Measurement) -> str:
-    """A figure with its sampling error, such as "23 s (22–24 s)"."""
+def format_measurement(measurement: Measurement, bound: float | None = None) -> str:
+    """A figure with its sampling error, such as "23 s (22–24 s)", written apart from a bound."""
     unit = measurement.unit
-    text = format_value(measurement.value, unit)
+    text = format_value(measurement.value, unit, beside=bound)
     if measurement.censored and measurement.value is not None:
         return f"more than {text}"
     if measurement.value is None or measurement.low is None or measurement.high is None:
@@ -210,10 +217,24 @@ def _invalid(
         if baseline is None and measurements[metric].value is not None:
             yield f"no {what} was seen before the fault: whether the system was well is unknown"
         if baseline is not None and baseline < needed:
+            was = format_value(baseline, "share", beside=needed)
             yield (
-                f"the system was ill before the fault: {format_value(baseline, 'share')} of {sent} "
+                f"the system was ill before the fault: {was} of {sent} "
                 f"succeeded, {format_value(needed, 'share')} are needed"
             )
+
+
+def _too_short(history: History, window_s: float) -> Iterable[str]:
+    """Whether the fault was observed for less than the experiment's window, in AWS seconds."""
+    if history.fault_at is None or history.window_end is None:
+        return
+    seen_s = history.window_end - history.fault_at
+    if seen_s < window_s / history.time_scale - _EARLY_S:
+        seen, declared = (format_value(s, "s") for s in (seen_s * history.time_scale, window_s))
+        yield (
+            f"the fault was observed for {seen} of the {declared} that the experiment declares; "
+            "does its method end with the probe observe_window?"
+        )
 
 
 def _judge(

@@ -1,8 +1,9 @@
 """What must hold: objectives, and the extension of an experiment that declares them."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isclose
 from typing import Annotated, Any
 
 from pydantic import (
@@ -22,6 +23,9 @@ DEFAULT_TEMPLATE = "three-tier"
 """What a private stage is built from where an experiment does not say."""
 
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_SUFFIXES = {"share": "%", "s": " s", "ms": " ms"}
+_WHOLE = {"share": (0.0, 1.0)}
+_MORE_DIGITS = 8
 _QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z%]*)\s*")
 
 
@@ -53,7 +57,7 @@ class Objective:
     def text(self) -> str:
         """The bound as people write it, such as "≥ 97%"."""
         sign = "≥" if self.at_least else "≤"
-        return f"{sign} {format_value(self.target, METRICS[self.metric].unit)}"
+        return f"{sign} {format_bound(self.target, METRICS[self.metric].unit)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +157,7 @@ def parse_objectives(declared: Sequence[Mapping[str, Any]]) -> tuple[Objective, 
     Raises:
         UsageError: one of them makes no sense.
     """
-    objectives = []
+    objectives: list[Objective] = []
     for number, fields in enumerate(declared, start=1):
         where = f"objective {number}"
         try:
@@ -175,25 +179,64 @@ def parse_objectives(declared: Sequence[Mapping[str, Any]]) -> tuple[Objective, 
             )
         bound_given = given.at_least if given.at_least is not None else given.at_most
         target = _quantity(bound_given, metric.unit, f"{where}, {given.metric}")
-        objectives.append(
-            Objective(given.metric, target, at_least, given.weight, given.critical, given.because)
+        objective = Objective(
+            given.metric, target, at_least, given.weight, given.critical, given.because
         )
+        if any((o.metric, o.target) == (objective.metric, objective.target) for o in objectives):
+            raise UsageError(
+                f"extension chaosgrade, {where}: {given.metric} {objective.text} is there already"
+            )
+        objectives.append(objective)
     return tuple(objectives)
 
 
-def format_value(value: float | None, unit: str) -> str:
-    """A figure as people write it; an em dash when there is none."""
+def format_value(value: float | None, unit: str, *, beside: float | None = None) -> str:
+    """A figure as people write it; an em dash when there is none.
+
+    Args:
+        value: in the metric's unit.
+        unit: "share", "s", "ms" or "count".
+        beside: a bound that is written next to it: what is not the bound is not written like it,
+            nor 100% or 0% what is only nearly that.
+    """
     if value is None:
         return "—"
+    bounds = [
+        _scaled(other, unit) for other in (beside, *_WHOLE.get(unit, ())) if other is not None
+    ]
+    apart = [bound for bound in bounds if not isclose(_scaled(value, unit), bound)]
+    return _written(value, unit, lambda shown: not any(isclose(shown, bound) for bound in apart))
+
+
+def format_bound(value: float, unit: str) -> str:
+    """A bound as people write it, with all its digits."""
+    return _written(value, unit, lambda shown: isclose(shown, _scaled(value, unit)))
+
+
+def _written(value: float, unit: str, enough: Callable[[float], bool]) -> str:
+    """With as few digits as are enough."""
+    text = ""
+    for more in range(_MORE_DIGITS):
+        text = _digits(value, unit, more)
+        if enough(float(text)):
+            break
+    return text + _SUFFIXES.get(unit, "")
+
+
+def _scaled(value: float, unit: str) -> float:
+    return value * 100 if unit == "share" else value
+
+
+def _digits(value: float, unit: str, more: int) -> str:
+    """The number of a figure, with so many digits more than are usual."""
     if unit == "share":
-        percent = value * 100
+        percent = _scaled(value, unit)
         digits = 3 if 99.9 <= percent < 100 else 2 if 99 <= percent < 100 else 1
-        return f"{percent:.{digits}f}".rstrip("0").rstrip(".") + "%"
-    if unit == "s":
-        return f"{value:.0f} s" if value >= 10 or value == int(value) else f"{value:.1f} s"
-    if unit == "ms":
-        return f"{value:.0f} ms" if value >= 100 else f"{value:.1f} ms"
-    return f"{value:g}" if value == int(value) else f"{value:.2f}"
+        return f"{percent:.{digits + more}f}".rstrip("0").rstrip(".")
+    if value == int(value):
+        return f"{value:.0f}"
+    least = {"s": 0 if value >= 10 else 1, "ms": 0 if value >= 100 else 1}.get(unit, 2)
+    return f"{value:.{least + more}f}"
 
 
 def _quantity(given: str | float | None, unit: str, where: str) -> float:
@@ -215,7 +258,8 @@ def _quantity(given: str | float | None, unit: str, where: str) -> float:
 
 def _converted(number: float, suffix: str, unit: str) -> float | None:
     if unit == "share":
-        return number / 100 if suffix == "%" else number if not suffix else None
+        # Rounded: 99.9 / 100 is a little more than 0.999, which 999 of 1,000 would miss.
+        return round(number / 100, 12) if suffix == "%" else number if not suffix else None
     if unit in ("s", "ms"):
         seconds = _UNITS_S.get(suffix)
         return None if seconds is None else number * seconds / _UNITS_S[unit]

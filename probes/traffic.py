@@ -258,4 +258,6 @@ def offered(spec: TrafficSpec) -> list[list[Any]]:
     worker.wait(spec.deadline_s + spec.patience_s + 5.0)
     if deaths or worker.summary is None:
         raise TrafficFailed(deaths[0] if deaths else "the traffic worker did not end in time")
+    if not rows:
+        raise TrafficFailed("this machine was too busy to send a request when it was due")
     return rows

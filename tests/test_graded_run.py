@@ -13,7 +13,7 @@ import pytest
 import yaml
 from chaoslib.exceptions import InterruptExecution
 
-from chaosgrade import control, evidence, session
+from chaosgrade import control, evidence, graded_run, session
 from chaosgrade.changes import registry
 from chaosgrade.changes.model import Change
 from chaosgrade.errors import AwsError
@@ -101,6 +101,52 @@ def test_an_observer_that_cannot_end_does_not_keep_the_run_open(run: GradedRun) 
     assert ended
     problems = [r for r in evidence.read(run.evidence.path) if r.kind == "problem"]
     assert "stuck" in problems[0]["detail"]
+
+
+def test_what_nobody_has_foreseen_ends_a_run_before_its_fault(
+    aws: FakeAws, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Chaos Toolkit would swallow it, and break things that nobody observes."""
+
+    def fail(*_: object) -> None:
+        raise KeyError("Listeners")
+
+    monkeypatch.setattr(graded_run.observers, "build", fail)
+    document: dict[str, Any] = yaml.safe_load(shipped()["instance-kill"].read_text())
+    try:
+        control.before_experiment_control(document)
+        with pytest.raises(InterruptExecution, match="KeyError: 'Listeners'"):
+            control.before_method_control(document)
+    finally:
+        control.cleanup_control()
+    kinds = [record.kind for record in evidence.read(tmp_path / "run/evidence.jsonl")]
+    assert kinds == ["run.start", "problem", "undo.start", "run.end"]
+
+
+def test_an_activity_that_fails_proves_nothing(
+    aws: FakeAws, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Half a fault is none, whoever's action it was; a probe of the steady state may fail."""
+    document: dict[str, Any] = yaml.safe_load(shipped()["instance-kill"].read_text())
+    monkeypatch.setattr(graded_run.observers, "build", lambda *_: [])
+    monkeypatch.setattr(graded_run, "BASELINE_AT_LEAST_S", 0.0)
+    monkeypatch.setattr(graded_run, "BASELINE_S", 0.0)
+    failed = {"status": "failed", "exception": ["chaoslib.ActivityFailed: no such role\n"]}
+    probe = document["steady-state-hypothesis"]["probes"][0]
+    try:
+        control.before_experiment_control(document)
+        control.after_activity_control(probe, state=failed, experiment=document)
+        control.before_method_control(document)
+        for activity in document["method"]:
+            control.before_activity_control(activity)
+            control.after_activity_control(activity, state=failed, experiment=document)
+    finally:
+        control.cleanup_control()
+    problems = [r for r in evidence.read(tmp_path / "run/evidence.jsonl") if r.kind == "problem"]
+    assert [problem["detail"] for problem in problems] == [
+        f"{activity['name']} failed: chaoslib.ActivityFailed: no such role"
+        for activity in document["method"]
+    ]
 
 
 def test_observers_see_what_comes_after_the_undo(run: GradedRun, aws: FakeAws) -> None:

@@ -146,6 +146,15 @@ def test_a_wrong_objective_is_one_line_with_its_value(
     assert "\n" not in str(caught.value)
 
 
+def test_an_objective_that_is_there_twice_is_refused() -> None:
+    """One trial would count as two."""
+    once = {"metric": "availability", "at_least": "97%", "because": "x"}
+    again = {**once, "at_least": "0.97", "weight": 3, "because": "y"}
+    with pytest.raises(UsageError, match=r"objective 2: availability ≥ 97% is there already"):
+        parse_objectives([once, again])
+    assert len(parse_objectives([once, {**once, "at_least": "99%"}])) == 2
+
+
 @pytest.mark.parametrize(
     ("value", "unit", "text"),
     [

@@ -13,6 +13,7 @@ from chaosgrade.baseline import compare
 from chaosgrade.errors import Exit, UsageError
 from chaosgrade.measurement import Measurement
 from chaosgrade.policies.grading import load_grading
+from chaosgrade.report.wording import grade_lines
 from chaosgrade.score import Score, exit_code, grade, to_json
 from chaosgrade.verdict import TrialVerdict, judge
 from tests.synthetic import START, down, trial
@@ -47,6 +48,40 @@ def test_the_interval_narrows_with_trials() -> None:
     assert many.high is not None
     assert many.high - many.low < (few.high - few.low) / 3
     assert many.low > 90
+
+
+def test_more_figures_of_one_trial_are_no_more_trials() -> None:
+    """Four objectives that fall together tell as much of the next trial as one of them."""
+    alike = [
+        {"metric": metric, "because": "x", **bound}
+        for metric, bound in (
+            ("availability", {"at_least": "97%"}),
+            ("time_to_recover", {"at_most": "60s"}),
+            ("outage_total", {"at_most": "60s"}),
+            ("customers_affected", {"at_most": "10%"}),
+        )
+    ]
+    few, many = (
+        [
+            judge(trial(outcome, objectives=alike[:count]))
+            for outcome in (down(0, 4), lambda _: "ok")
+        ]
+        for count in (1, 4)
+    )
+    one, four = score_of(*few), score_of(*many)
+    assert one.value == four.value == 50
+    assert (four.low, four.high) == pytest.approx((one.low, one.high), abs=1)
+
+
+def test_one_bad_trial_is_no_regression_however_many_figures_it_has() -> None:
+    """Noise must not fail a build; three trials of three are none."""
+
+    def worse(trials: int) -> bool:
+        former = json.loads(json.dumps(to_json(score_of(*[SOUND] * trials))))
+        return bool(compare(former, score_of(*[BROKEN] * trials), GRADING)["worse"])
+
+    assert not worse(1)
+    assert worse(3)
 
 
 def test_the_same_evidence_has_the_same_interval() -> None:
@@ -99,6 +134,14 @@ def test_the_parts_sum_to_the_whole(trials: Sequence[TrialVerdict]) -> None:
             (x.points for x in score.lost), reverse=True
         )
         assert all(lost.remedy and lost.section for lost in score.lost)
+
+
+def test_no_rounding_lifts_a_score_over_a_band() -> None:
+    """89.96 is no A, and nobody reads it as 90."""
+    line = grade_lines(replace(score_of(SOUND), value=89.96, low=55.9, high=96.1))[0]
+    assert line.startswith("Score 89.9 of 100, 90% interval 55 to 97 after")
+    assert GRADING.grade_of(89.96) == "B"
+    assert grade_lines(score_of(SOUND))[0].startswith("Score 100.0 of 100")
 
 
 def test_points_follow_the_weights() -> None:
@@ -247,6 +290,25 @@ def test_a_lost_acknowledged_write_caps_at_f() -> None:
     assert [cap.finding for cap in score.caps if cap.bites] == [
         "instance-kill lost acknowledged writes: 2"
     ]
+
+
+def test_a_finding_is_a_weakness_though_no_objective_asked_for_it() -> None:
+    """An F that a build does not notice is no gate."""
+    lost = Measurement("lost_acknowledged_writes", 2.0, "count")
+    score = score_of(replace(SOUND, measurements={**SOUND.measurements, lost.metric: lost}))
+    assert score.experiments[0].verdict == "passed"
+    assert exit_code(score, None, GRADING) == Exit.WEAKNESS
+    objectives = [{"metric": "availability", "at_least": "50%", "because": "x"}]
+    stuck = score_of(judge(trial(down(10, 99), objectives=objectives)))
+    assert stuck.experiments[0].verdict == "passed"
+    assert exit_code(stuck, None, GRADING) == Exit.WEAKNESS
+
+
+def test_a_trial_of_which_nothing_was_written_is_inconclusive_and_not_old() -> None:
+    """Its process was killed before the first record: that is no reason to forget it."""
+    score = score_of(SOUND, judge([]))
+    assert score.expired == ()
+    assert exit_code(score, None, GRADING) == Exit.INCONCLUSIVE
 
 
 def test_the_score_is_json() -> None:

@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from http.client import IncompleteRead
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -121,6 +122,18 @@ def test_a_condition_that_cannot_be_read_any_more_stops_a_run() -> None:
     cloudwatch.broken = True
     watched = conditions(AlarmCondition("checkout"), aws=cloudwatch)
     assert "refused" in reason(watched)
+
+
+def test_a_condition_that_breaks_down_stops_a_run_and_lets_none_begin() -> None:
+    """Of whatever: a watch that ended by it would see no harm any more."""
+
+    def tally(over_s: float) -> tuple[int, int]:
+        raise IncompleteRead(b"half an answer")
+
+    budget = ErrorBudgetCondition(0.5, 10.0)
+    with pytest.raises(Refused, match="IncompleteRead"):
+        conditions(budget, tally=tally).check()
+    assert "IncompleteRead" in reason(conditions(budget, tally=tally))
 
 
 def test_a_query_is_asked_with_its_password_and_told_without(prometheus: Prometheus) -> None:

@@ -1,5 +1,6 @@
 """The traffic probe against a real server whose outages are known."""
 
+import asyncio
 import itertools
 import json
 import os
@@ -29,7 +30,7 @@ from chaosgrade.outages import Baseline, find_outages
 from chaosgrade.probes import traffic
 from chaosgrade.session import Session, activate
 from chaosgrade.traffic.client import is_transient
-from chaosgrade.traffic.open_loop import outcome_of
+from chaosgrade.traffic.open_loop import Schedule, outcome_of
 
 SERVER = Path(__file__).parent.parent / "benchmarks" / "traffic_server.py"
 
@@ -118,6 +119,27 @@ def test_the_schedule_does_not_wait_for_a_stalled_server(serve: Servers, session
     assert len(stalled) == pytest.approx(88, abs=3)
     for at, _, _, latency_ms, _ in stalled:
         assert latency_ms == pytest.approx((zero + 2.5 - (at - unix)) * 1e3, abs=150)
+
+
+def test_what_could_not_be_sent_when_it_was_due_is_a_hole() -> None:
+    """Sent seconds later it would tell of a moment that it has not seen, such as an outage's."""
+    sent: list[tuple[int, float]] = []
+
+    async def stall() -> dict[str, object]:
+        async def send(index: int, due: float) -> None:
+            sent.append((index, time.monotonic() - due))
+            if index == 20:
+                time.sleep(0.9)  # the machine is busy with something else
+
+        schedule = Schedule(100, 1.5, time.monotonic(), send)
+        await schedule.offer(asyncio.Event())
+        return schedule.summary()
+
+    summary = asyncio.run(stall())
+    assert max(late for _, late in sent) < 0.5
+    gaps = [after - before for (before, _), (after, _) in pairwise(sent)]
+    assert max(gaps) >= 90
+    assert summary["offered"] == len(sent)
 
 
 def test_an_outage_is_measured_where_it_was(serve: Servers, session: Session) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from chaosgrade.policies.objectives import format_value
 from chaosgrade.verdict import judge, worst
 from tests.synthetic import FAULT, down, trial
 
@@ -43,6 +44,7 @@ def test_the_worse_verdict_wins() -> None:
         ({"problem": "the worker died"}, "the worker died"),
         ({"status": "halted"}, "halted"),
         ({"status": "aborted"}, "aborted"),
+        ({"ends_at": 1.0}, "observed for 20 s of the 300 s that the experiment declares"),
         ({"fault": False, "applied": False}, "no fault"),
     ],
 )
@@ -92,6 +94,43 @@ def test_a_figure_near_its_bound_says_so() -> None:
     verdict = judge(trial(down(0, 0.45), objectives=objectives)).objectives[0]
     assert verdict.verdict == "passed"
     assert "sampling error" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "beside", "text"),
+    [
+        (0.79996, "share", 0.8, "79.996%"),
+        (0.8, "share", 0.8, "80%"),
+        (0.999996, "share", None, "99.9996%"),
+        (0.0004, "share", None, "0.04%"),
+        (0.0, "share", None, "0%"),
+        (60.4, "s", 60.0, "60.4 s"),
+        (60.0, "s", 60.0, "60 s"),
+        (0.04, "s", 0.0, "0.04 s"),
+        (250.2, "ms", 250.0, "250.2 ms"),
+        (3.001, "count", 3.0, "3.001"),
+        (0.1 + 0.2, "share", 0.3, "30%"),
+    ],
+)
+def test_a_figure_is_written_apart_from_its_bound(
+    value: float, unit: str, beside: float | None, text: str
+) -> None:
+    """At 3 a.m. nobody should read that 80% is not ≥ 80%, or 100% of what failed once."""
+    assert format_value(value, unit, beside=beside) == text
+
+
+def test_a_verdict_writes_its_figure_apart_from_the_bound() -> None:
+    """Three of 3,000 requests failed, 99.9002% are needed."""
+    objectives = [{"metric": "availability", "at_least": "99.9002%", "because": "x"}]
+    (verdict,) = judge(trial(down(0, 0.015), objectives=objectives)).objectives
+    assert (verdict.verdict, verdict.objective.text) == ("failed", "≥ 99.9002%")
+    assert verdict.measured.startswith("99.9% (")
+
+
+def test_a_figure_on_its_bound_passes() -> None:
+    """Three of 3,000 requests failed; 99.9 / 100 is a little more than 0.999 to a machine."""
+    objectives = [{"metric": "availability", "at_least": "99.9%", "because": "x"}]
+    assert judge(trial(down(0, 0.015), objectives=objectives)).verdict == "passed"
 
 
 def test_a_trial_that_broke_off_at_once_is_inconclusive() -> None:

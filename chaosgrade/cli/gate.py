@@ -19,7 +19,7 @@ class Gate:
     """What decides between exit code 0 and 1.
 
     Args:
-        fail_under: the lowest grade that passes; None: any failed objective fails.
+        fail_under: the lowest grade that passes; None: any failed objective or finding fails.
         baseline: a `score.json` that must not be credibly undercut.
     """
 

@@ -18,7 +18,7 @@ _RUNS = Path("runs")
 
 
 def trials(runs: Sequence[str]) -> tuple[list[TrialVerdict], Path]:
-    """The trials under these run folders, and the folder to name for them.
+    """The trials under these run folders, each once, and the folder to name for them.
 
     Args:
         runs: folders; none means the latest under `runs/`.
@@ -27,15 +27,17 @@ def trials(runs: Sequence[str]) -> tuple[list[TrialVerdict], Path]:
         UsageError: a folder that does not exist or holds no evidence.
     """
     folders = [Path(run) for run in runs] or [_latest()]
-    verdicts: list[TrialVerdict] = []
+    verdicts: dict[str, TrialVerdict] = {}
     for folder in folders:
         if not folder.is_dir():
             raise UsageError(f"there is no run folder {folder}")
         files = sorted(folder.rglob("evidence.jsonl"))
         if not files:
             raise UsageError(f"{folder} holds no evidence.jsonl: it is no run folder")
-        verdicts += [_judged(file) for file in files]
-    return verdicts, folders[-1]
+        for file in files:
+            verdict = _judged(file)
+            verdicts[verdict.run or str(file.resolve())] = verdict
+    return list(verdicts.values()), folders[-1]
 
 
 def explain(verdicts: Sequence[TrialVerdict], *, as_json: bool) -> None:

@@ -1,5 +1,6 @@
 """Sentences that every report shares, so that they say the same in the same words."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -56,6 +57,11 @@ def _trials(score: Score) -> str:
     return f"{number} trials of each experiment" if len(counts) > 1 else f"{number} trials"
 
 
+def _down(points: float, digits: int = 0) -> float:
+    """Rounded down: what is written must not be a better grade than what was earned."""
+    return math.floor(round(points * 10.0**digits, 9)) / 10.0**digits
+
+
 def grade_lines(score: Score) -> list[str]:
     """The grade in words, the most important line first."""
     if score.value is None or score.low is None or score.high is None:
@@ -63,8 +69,8 @@ def grade_lines(score: Score) -> list[str]:
         lines = [f"No grade: {why}"]
     else:
         lines = [
-            f"Score {score.value:.1f} of 100, {score.interval:.0%} interval "
-            f"{score.low:.0f} to {score.high:.0f} after {_trials(score)}"
+            f"Score {_down(score.value, 1):.1f} of 100, {score.interval:.0%} interval "
+            f"{_down(score.low):.0f} to {-_down(-score.high):.0f} after {_trials(score)}"
         ]
         if score.grade is None:
             lines.append("No grade")

@@ -1,7 +1,8 @@
 """A process that offers requests on a schedule: what the observers' workers have in common.
 
 The loop is open: request i is sent at start + i / rate whatever the answers do, and its latency
-counts from that intended moment. A client that waits for answers before it sends stops asking
+counts from that intended moment. What this process itself could not send in time is left out, and
+is a hole in the evidence. A client that waits for answers before it sends stops asking
 while the system stalls and so hides the stall (Gil Tene, "How NOT to Measure Latency", 2013: the
 coordinated omission; wrk2 and HdrHistogram are the reference). A process of its own keeps the
 schedule safe from whatever else the run does with the interpreter.
@@ -30,6 +31,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from hdrh.histogram import HdrHistogram
 
 from chaosgrade.errors import UsageError
+from chaosgrade.history import hole_s
 from chaosgrade.lifeline import die_with_parent
 from chaosgrade.traffic.worker_spec import WorkerSpec
 
@@ -44,7 +46,7 @@ type Write = Callable[[Mapping[str, object]], None]
 
 
 class Schedule:
-    """Begins request after request, each when it is due.
+    """Begins request after request, each when it is due, or hardly later, or not at all.
 
     Args:
         rate: requests per second.
@@ -60,10 +62,10 @@ class Schedule:
         start: float,
         send: Callable[[int, float], Coroutine[object, object, None]],
     ) -> None:
-        self.offered = 0
         self.start = start
         self.lateness = HdrHistogram(1, HOUR_US, 3)
         self._rate = rate
+        self._next = 0
         self._last = math.floor(deadline_s * rate)
         self._send_one = send
         self._loop = asyncio.get_running_loop()
@@ -75,15 +77,15 @@ class Schedule:
 
         def send_due() -> None:
             nonlocal timer
-            while self.offered < self._last and self._due(self.offered) <= time.monotonic():
+            while self._is_due():
                 if stop.is_set():
                     return
-                self._send(self.offered)
-                self.offered += 1
-            if self.offered == self._last:
+                self._send(self._next)
+                self._next += 1
+            if self._next == self._last:
                 stop.set()
                 return
-            wait = self._due(self.offered) - time.monotonic()
+            wait = self._due(self._next) - time.monotonic()
             timer = self._loop.call_later(max(_TICK_S, wait), send_due)
 
         send_due()
@@ -97,13 +99,21 @@ class Schedule:
         """How many requests were sent, and how much later than due."""
         late = self.lateness
         return {
-            "offered": self.offered,
+            "offered": late.get_total_count(),
             "sent_late_ms": {
                 "p50": late.get_value_at_percentile(50) / 1e3,
                 "p99": late.get_value_at_percentile(99) / 1e3,
                 "max": late.get_max_value() / 1e3,
             },
         }
+
+    def _is_due(self) -> bool:
+        """Whether the next request is due, after those that were missed: sent when this process was
+        held up for so long that it is a hole, they would tell of a past that they have not met."""
+        now = time.monotonic()
+        if now - self._due(self._next) > hole_s(1 / self._rate):
+            self._next = min(self._last, math.floor((now - self.start) * self._rate))
+        return self._next < self._last and self._due(self._next) <= now
 
     def _due(self, index: int) -> float:
         return self.start + index / self._rate
