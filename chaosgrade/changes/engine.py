@@ -18,8 +18,9 @@ from chaosgrade.changes.reading import looks, read, wait_until
 from chaosgrade.changes.target_lock import TargetLock
 from chaosgrade.changes.undo import Undone, undo
 from chaosgrade.clock import Clock
-from chaosgrade.errors import AwsError, ChaosgradeError, Exit
-from chaosgrade.evidence import EvidenceLog, Json
+from chaosgrade.errors import AwsError, ChaosgradeError, Exit, Refused
+from chaosgrade.evidence import EvidenceError, EvidenceLog, Json
+from chaosgrade.machine import uptime_s
 
 EFFECT_TIMEOUT_S = 180.0
 """How long a change may take to become visible, in AWS seconds."""
@@ -114,9 +115,10 @@ class Engine:
         not visible within `EFFECT_TIMEOUT_S` is reported as not proven if nothing depends on it.
 
         Raises:
-            Refused: the guard refused.
+            Refused: the guard refused, or the lease was over before everything had left.
             JournalError: the intents could not be committed; nothing was sent.
             AwsError: a call was refused.
+            EvidenceError: what was done could not be recorded.
 
         When it raises, what it had changed has been undone as far as AWS let it; the rest is
         outstanding, and undone with the run.
@@ -134,7 +136,8 @@ class Engine:
                 live = {}  # the next wave has to look anew: this one has changed things
         except ChaosgradeError as error:
             unsent = [entry for entry in entries if entry.id not in self._sent]
-            self._journal.mark(unsent, State.UNDONE, "was never sent")
+            with contextlib.suppress(JournalError):  # then the undo finds them as before
+                self._journal.mark(unsent, State.UNDONE, "was never sent")
             left = [u for u in self._undo(entries) if u.state == State.UNREVERTED]
             if left:
                 message = f"{error}; {len(left)} of {len(entries)} changes are not undone yet"
@@ -152,7 +155,7 @@ class Engine:
     def _end_lasting(self) -> None:
         for strike in self._lasting:
             if death := strike.end():
-                self._record(
+                self._tell(
                     "problem",
                     source="changes",
                     detail=f"what did harm has ended before its time: {death}",
@@ -228,6 +231,11 @@ class Engine:
         if self._closed:
             return
         self._guard.admit(change)
+        # Whoever looked may have looked for long, or slept: by now others may have undone this.
+        if self._closed:
+            return
+        if entry.lease_uptime <= uptime_s():
+            raise Refused(f"{entry.summary}: its lease was over before it was made")
         self._sent.add(entry.id)
         now = live if isinstance(live, Live) else Live(None)
         for call in change.calls(now):
@@ -307,7 +315,7 @@ class Engine:
             left = [e for e in known if e.outstanding and (ids is None or e.id in ids)]
             results = undo(left, self._journal, self._aws)
         for undone in results:
-            self._record(
+            self._tell(
                 "change.undone",
                 change=undone.entry.id,
                 summary=undone.entry.summary,
@@ -315,6 +323,11 @@ class Engine:
                 detail=undone.detail,
             )
         return results
+
+    def _tell(self, kind: str, **data: object) -> None:
+        """Record what happens on the way back: no undo fails for want of evidence."""
+        with contextlib.suppress(EvidenceError):
+            self._record(kind, **data)
 
     def _record(self, kind: str, **data: object) -> None:
         if self._evidence is not None:
