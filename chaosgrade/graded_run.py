@@ -24,7 +24,7 @@ from chaosgrade.changes.journal import State
 from chaosgrade.changing import Changing
 from chaosgrade.clock import Clock
 from chaosgrade.errors import ChaosgradeError, UsageError
-from chaosgrade.evidence import EvidenceLog
+from chaosgrade.evidence import EvidenceError, EvidenceLog, Json
 from chaosgrade.policies.objectives import Extension, parse_extension
 from chaosgrade.policies.safety import load_safety
 from chaosgrade.probes import observers
@@ -116,7 +116,7 @@ class GradedRun:
         self._finished = False
         try:
             self._open(experiment, configuration)
-        except ChaosgradeError as error:
+        except Exception as error:
             self.problem("start", error)
             self.finish("aborted")
             raise
@@ -178,7 +178,7 @@ class GradedRun:
             for observer in observers.build(self._session, self._extension.observers):
                 self._observers.append(observer)
                 observer.start()
-        except ChaosgradeError as error:
+        except Exception as error:
             self.stop.check()  # what was interrupted has failed by that
             self.problem("observers", error)
             raise
@@ -202,11 +202,11 @@ class GradedRun:
             detail=f"not met: {', '.join(failed)}" if failed else "",
         )
 
-    def problem(self, source: str, error: ChaosgradeError) -> None:
+    def problem(self, source: str, error: Exception) -> None:
         """Record that something which should have worked did not."""
-        self.evidence.append(
-            "problem", source=source, detail=str(error), exit_code=int(error.exit_code)
-        )
+        if not isinstance(error, ChaosgradeError):
+            error = ChaosgradeError(f"{type(error).__name__}: {error}")
+        self._tell("problem", source=source, detail=str(error), exit_code=int(error.exit_code))
 
     def finish(self, status: str) -> bool:
         """Stop observing, undo, close the evidence; whether everything is as it was.
@@ -229,11 +229,12 @@ class GradedRun:
             try:
                 observer.stop()
             except Exception as error:  # one that cannot end must not keep the others from it
-                self.problem("observers", ChaosgradeError(f"{type(error).__name__}: {error}"))
+                self.problem("observers", error)
         if self.stop.requested:
             status = "halted"
-        self.evidence.append("run.end", status=status, undone=clean, reason=self.stop.reason)
-        self.evidence.close()
+        self._tell("run.end", status=status, undone=clean, reason=self.stop.reason)
+        with contextlib.suppress(EvidenceError):
+            self.evidence.close()
         if self._changing is not None:
             self._changing.close(clean=clean)
         return clean
@@ -243,7 +244,7 @@ class GradedRun:
         after_s = self._extension.after_s if self._changing is not None else 0.0
         if not after_s or self.stop.requested:
             return
-        self.evidence.append("aftermath.start", after_s=after_s)
+        self._tell("aftermath.start", after_s=after_s)
         with contextlib.suppress(InterruptExecution):  # somebody does not want to wait
             self.stop.wait(after_s / self._environment.time_scale)
 
@@ -252,12 +253,17 @@ class GradedRun:
         if self._changing is None:
             return True
         try:
-            self.evidence.append("undo.start")
+            self._tell("undo.start")
             results = self._changing.engine.undo()
             return all(result.state != State.UNREVERTED for result in results)
         except Exception as error:  # the journal, the disk: whatever it is, nothing is certain
-            self.problem("undo", ChaosgradeError(f"{type(error).__name__}: {error}"))
+            self.problem("undo", error)
             return False
+
+    def _tell(self, kind: str, **data: Json) -> None:
+        """Record what no undo and no end may fail for."""
+        with contextlib.suppress(EvidenceError):
+            self.evidence.append(kind, **data)
 
 
 def _slug(title: str) -> str:
