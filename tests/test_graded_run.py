@@ -45,7 +45,7 @@ def run(aws: FakeAws) -> Iterator[GradedRun]:
 def watchdog(run: GradedRun) -> "subprocess.Popen[bytes]":
     assert run._changing is not None
     assert run._changing._watchdog is not None
-    return run._changing._watchdog
+    return run._changing._watchdog.process
 
 
 def _end(run: GradedRun) -> dict[str, Any]:

@@ -68,6 +68,7 @@ class Engine:
         run: the run's id, already opened in the journal.
         clock: the run's time.
         lock: the right to change things here, confirmed before each transaction; None for none.
+        watched: raises before a transaction that nobody would undo if this process died.
         evidence: where applied, proven and undone changes are recorded; None outside graded runs.
         lease_s: how long the changes may stay, in seconds from the intent.
     """
@@ -81,12 +82,14 @@ class Engine:
         clock: Clock,
         *,
         lock: TargetLock | None = None,
+        watched: Callable[[], None] = lambda: None,
         evidence: EvidenceLog | None = None,
         lease_s: float = 3600.0,
     ) -> None:
         guard.check_lease(lease_s)
         self.run = run
         self._target_lock = lock
+        self._watched = watched
         self._aws = aws
         self._guard = guard
         self._journal = journal
@@ -167,6 +170,7 @@ class Engine:
     ) -> tuple[list[Entry], Mapping[Setting, Reading]]:
         """Pass the guard and commit what is about to be done, as one."""
         changes = [change for wave in waves for change in wave]
+        self._watched()
         # Under the lock of all runs: none may be counted out between its check and its intent.
         with self._journal.exclusive():
             if self._target_lock is not None:

@@ -180,7 +180,8 @@ class Journal:
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        self.path = path or default_path()
+        # Absolute: a watchdog is told, and a process may change its folder.
+        self.path = (path or default_path()).absolute()
         self._lock = threading.Lock()
         with self._translated():
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
