@@ -96,6 +96,27 @@ def test_another_account_is_left_alone(journal: Journal) -> None:
     assert [u.state for u in recover(run, journal, reach=reach(aws))] == [State.UNDONE]
 
 
+def test_an_emulator_in_the_place_of_aws_is_left_alone(journal: Journal) -> None:
+    """AWS_ENDPOINT_URL of another shell: there, what is to be undone would be taken for gone."""
+    run = broken(journal, FakeAws({"a": 1}), Change(Dial("a"), 2))
+    run = replace(run, row=replace(run.row, environment="aws", endpoint=None))
+    emulator = FakeAws(environment=replace(STAGE, kind="localstack"))
+    (undone,) = recover(run, journal, reach=reach(emulator))
+    assert (undone.state, emulator.reads) == (State.UNREVERTED, [])
+    assert undone.detail == (
+        "http://127.0.0.1:1 is localstack, the change was made on aws: see AWS_ENDPOINT_URL"
+    )
+
+
+def test_what_was_changed_after_somebody_looked_is_undone_as_well(journal: Journal) -> None:
+    """A run that is told to halt may be in the midst of a change."""
+    aws = FakeAws({"a": 1, "b": 1})
+    seen = broken(journal, aws, Change(Dial("a"), 2))
+    Engine(aws, guard(aws), journal, "r1", Clock()).apply([Change(Dial("b"), 2)])  # type: ignore[arg-type]
+    assert [u.state for u in recover(seen, journal, reach=reach(aws))] == [State.UNDONE] * 2
+    assert aws.dials == {"a": 1, "b": 1}
+
+
 @pytest.mark.parametrize(
     ("kind", "code", "state"),
     [
