@@ -6,6 +6,7 @@ from chaoslib.types import Configuration, Secrets
 
 from chaosgrade.actions.selection import check_how_many, how_many
 from chaosgrade.aws import Call
+from chaosgrade.changes.instance import described
 from chaosgrade.changes.model import Change
 from chaosgrade.changes.target_registration import DEREGISTERED, REGISTERED, TargetRegistration
 from chaosgrade.errors import TargetNotFound, UsageError
@@ -109,40 +110,38 @@ def _group(session: Session, name: str) -> dict[str, Any]:
 def _registered(session: Session, name: str) -> tuple[str, list[dict[str, Any]]]:
     arn = _group(session, name)["TargetGroupArn"]
     answer = session.aws.send(Call("elbv2", "DescribeTargetHealth", {"TargetGroupArn": arn}))
-    described = [
-        d for d in answer["TargetHealthDescriptions"] if d["TargetHealth"]["State"] != "draining"
+    targets = [
+        d["Target"]
+        for d in answer["TargetHealthDescriptions"]
+        if d["TargetHealth"]["State"] != "draining"
     ]
-    zones = _zones(session, [d["Target"]["Id"] for d in described])
+    # Target health tells the zone only for addresses.
+    zones = {
+        instance["InstanceId"]: instance["Placement"]["AvailabilityZone"]
+        for instance in described(session.aws, (str(target["Id"]) for target in targets))
+    }
     return arn, sorted(
         (
             {
-                "id": d["Target"]["Id"],
-                "port": d["Target"]["Port"],
-                "zone": zones.get(d["Target"]["Id"]),
+                "id": target["Id"],
+                "port": target["Port"],
+                "zone": zones.get(target["Id"]),
+                "everywhere": target.get("AvailabilityZone") == "all",
             }
-            for d in described
+            for target in targets
         ),
         key=lambda target: str(target["id"]),
     )
-
-
-def _zones(session: Session, ids: list[str]) -> dict[str, str]:
-    """The Availability Zone of each instance. Target health tells it only for IP targets."""
-    if not ids:
-        return {}
-    call = Call("ec2", "DescribeInstances", {"Filters": [{"Name": "instance-id", "Values": ids}]})
-    return {
-        instance["InstanceId"]: instance["Placement"]["AvailabilityZone"]
-        for reservation in session.aws.pages(call, "Reservations")
-        for instance in reservation["Instances"]
-    }
 
 
 def _set_registration(
     session: Session, arn: str, chosen: list[dict[str, Any]], wanted: str
 ) -> list[dict[str, Any]]:
     changes = [
-        Change(TargetRegistration(arn, str(t["id"]), int(t["port"])), wanted) for t in chosen
+        Change(
+            TargetRegistration(arn, str(t["id"]), int(t["port"]), t.get("everywhere", False)), wanted
+        )
+        for t in chosen
     ]
     return [
         {

@@ -17,12 +17,19 @@ REGISTERED, DEREGISTERED = "registered", "deregistered"
 class TargetRegistration:
     """Whether a target is registered with a target group. A draining target is not.
 
-    Source: Elastic Load Balancing API Reference, RegisterTargets and DescribeTargetHealth.
+    Args:
+        target_group_arn, target_id, port: which.
+        everywhere: whether it is of all Availability Zones, as an address outside the VPC is: it
+            can only be registered as such.
+
+    Source: Elastic Load Balancing API Reference, RegisterTargets, DescribeTargetHealth and
+    TargetDescription.
     """
 
     target_group_arn: str
     target_id: str
     port: int
+    everywhere: bool = False
 
     kind: ClassVar[str] = "elbv2:target-registration"
     reads: ClassVar[tuple[str, ...]] = (
@@ -56,16 +63,11 @@ class TargetRegistration:
 
     def calls(self, value: Json, live: Live) -> tuple[Call, ...]:
         operation = "RegisterTargets" if value == REGISTERED else "DeregisterTargets"
-        return (
-            Call(
-                "elbv2",
-                operation,
-                {
-                    "TargetGroupArn": self.target_group_arn,
-                    "Targets": [{"Id": self.target_id, "Port": self.port}],
-                },
-            ),
-        )
+        target: dict[str, Json] = {"Id": self.target_id, "Port": self.port}
+        if self.everywhere:
+            target["AvailabilityZone"] = "all"
+        parameters = {"TargetGroupArn": self.target_group_arn, "Targets": [target]}
+        return (Call("elbv2", operation, parameters),)
 
     def summary(self, value: Json) -> str:
         verb = "register" if value == REGISTERED else "deregister"
