@@ -68,7 +68,9 @@ class Halt:
     @contextmanager
     def on_signals(self) -> Iterator["Halt"]:
         """Turn signals into requests within the block, however many come."""
-        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+            numbers.append(signal.SIGHUP)
         former = {number: signal.signal(number, self.request) for number in numbers}
         try:
             yield self
