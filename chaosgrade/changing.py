@@ -11,6 +11,7 @@ from chaosgrade.changes.target_lock import TargetLock
 from chaosgrade.clock import Clock
 from chaosgrade.evidence import EvidenceLog
 from chaosgrade.policies.safety import Profile
+from chaosgrade.stopping import StopRequest
 from chaosgrade.watchdog import Watchdog
 
 
@@ -25,6 +26,7 @@ class Changing:
         clock: the run's time.
         lease_s: how long each change may stay, in seconds.
         evidence: where changes are recorded; None outside graded runs.
+        stop: whether somebody has asked for an end; None outside graded runs.
 
     Raises:
         Refused: the rules do not allow it, or another run works there.
@@ -42,6 +44,7 @@ class Changing:
         *,
         lease_s: float,
         evidence: EvidenceLog | None = None,
+        stop: StopRequest | None = None,
     ) -> None:
         self._journal = Journal()
         self._watchdog: Watchdog | None = None
@@ -64,6 +67,7 @@ class Changing:
             clock,
             lock=self._lock,
             watched=self._is_watched,
+            stop=stop,
             evidence=evidence,
             lease_s=lease_s,
         )

@@ -155,6 +155,7 @@ class GradedRun:
             lease_s=(extension.window_s + EFFECT_TIMEOUT_S) / environment.time_scale
             + LEASE_MARGIN_S,
             evidence=self.evidence,
+            stop=self.stop,
         )
         self._stop_conditions = conditions
         self._session = session.Session(

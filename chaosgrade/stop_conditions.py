@@ -67,8 +67,8 @@ class StopConditions:
         for condition in self._conditions:
             try:
                 breach = self._breach(condition, starting=True)
-            except ChaosgradeError as error:
-                raise Refused(f"stop condition: {condition.text}: {error}") from None
+            except Exception as error:  # whatever it is, it is no permission
+                raise Refused(f"stop condition: {condition.text}: {_told(error)}") from None
             if breach:
                 raise Refused(
                     f"stop condition: {condition.text}: {breach}: no fault before it ends"
@@ -100,9 +100,9 @@ class StopConditions:
                 try:
                     breach = self._breach(condition, starting=False)
                     blind[condition] = 0
-                except ChaosgradeError as error:
+                except Exception as error:  # whatever it is, this thread is to look again
                     blind[condition] += 1
-                    breach = str(error) if blind[condition] >= _BLIND_LOOKS else ""
+                    breach = _told(error) if blind[condition] >= _BLIND_LOOKS else ""
                 if breach and not self._closed.is_set():
                     stop.request(f"stop condition: {condition.text}: {breach}")
                     return
@@ -149,6 +149,11 @@ class StopConditions:
             if condition.below is not None and sample < condition.below:
                 return f"is {sample:g}"
         return ""
+
+
+def _told(error: Exception) -> str:
+    """An error in words; one that nobody expected with its name."""
+    return str(error) if isinstance(error, ChaosgradeError) else f"{type(error).__name__}: {error}"
 
 
 def _asked(condition: PrometheusCondition) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from chaosgrade.clock import Clock
 from chaosgrade.errors import AwsError, ChaosgradeError, Refused
 from chaosgrade.evidence import EvidenceError, EvidenceLog
 from chaosgrade.machine import Process, uptime_s
+from chaosgrade.stopping import StopRequest
 from tests.fake_aws import STAGE, Dial, FakeAws, Smash, guard, refuse, registered
 
 QUICK = replace(STAGE, time_scale=400.0)
@@ -690,6 +691,23 @@ def test_no_call_leaves_after_its_lease_or_after_the_undo(journal: Journal) -> N
         run.apply([Change(Dial("a"), 2)])
     assert (aws.sent, aws.dials) == ([], {"a": 1})
     assert journal.outstanding("r1") == []
+
+
+def test_a_stop_condition_is_heard_while_a_fault_is_made(journal: Journal) -> None:
+    """Nothing more is sent, and no effect is waited for: on AWS that takes up to three minutes."""
+    aws, stop = FakeAws({"a": 1, "b": 1}), StopRequest()
+    run = Engine(aws, guard(aws, journal), journal, "r1", Clock(), stop=stop)  # type: ignore[arg-type]
+
+    def alarm(call: Call) -> dict[str, Any]:
+        stop.request("stop condition: CloudWatch alarm checkout: is in ALARM")
+        return {}  # and no effect yet
+
+    aws.send = alarm  # type: ignore[method-assign]
+    (applied,) = run.apply([Change(Dial("a"), 2)])
+    assert (applied.effect.proven, aws.reads) == (False, ["a", "a"])
+    aws.send = lambda call: 1 / 0  # type: ignore[assignment, return-value]
+    with pytest.raises(InterruptExecution, match="checkout"):
+        run.apply([Change(Dial("b"), 2)])
 
 
 def test_a_journal_that_breaks_within_a_transaction_does_not_keep_it_from_being_undone(

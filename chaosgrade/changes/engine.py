@@ -21,6 +21,7 @@ from chaosgrade.clock import Clock
 from chaosgrade.errors import AwsError, ChaosgradeError, Exit, Refused
 from chaosgrade.evidence import EvidenceError, EvidenceLog, Json
 from chaosgrade.machine import uptime_s
+from chaosgrade.stopping import StopRequest
 
 EFFECT_TIMEOUT_S = 180.0
 """How long a change may take to become visible, in AWS seconds."""
@@ -69,6 +70,7 @@ class Engine:
         clock: the run's time.
         lock: the right to change things here, confirmed before each transaction; None for none.
         watched: raises before a transaction that nobody would undo if this process died.
+        stop: whether somebody, or a stop condition, has asked for an end; None for nobody.
         evidence: where applied, proven and undone changes are recorded; None outside graded runs.
         lease_s: how long the changes may stay, in seconds from the intent.
     """
@@ -83,6 +85,7 @@ class Engine:
         *,
         lock: TargetLock | None = None,
         watched: Callable[[], None] = lambda: None,
+        stop: StopRequest | None = None,
         evidence: EvidenceLog | None = None,
         lease_s: float = 3600.0,
     ) -> None:
@@ -90,6 +93,7 @@ class Engine:
         self.run = run
         self._target_lock = lock
         self._watched = watched
+        self._stop = stop or StopRequest()
         self._aws = aws
         self._guard = guard
         self._journal = journal
@@ -122,6 +126,7 @@ class Engine:
             JournalError: the intents could not be committed; nothing was sent.
             AwsError: a call was refused.
             EvidenceError: what was done could not be recorded.
+            InterruptExecution: a stop was requested; nothing is undone yet, the run is about to.
 
         When it raises, what it had changed has been undone as far as AWS let it; the rest is
         outstanding, and undone with the run.
@@ -238,6 +243,7 @@ class Engine:
         # Whoever looked may have looked for long, or slept: by now others may have undone this.
         if self._closed:
             return
+        self._stop.check()
         if entry.lease_uptime <= uptime_s():
             raise Refused(f"{entry.summary}: its lease was over before it was made")
         self._sent.add(entry.id)
@@ -277,7 +283,7 @@ class Engine:
         interrupted = False
 
         def over() -> bool:
-            return self._closed or interrupted
+            return self._closed or interrupted or self._stop.requested
 
         strikes = [c.subject for c in changes if isinstance(c.subject, Strike)]
         with ThreadPoolExecutor(PARALLELISM) as pool:
