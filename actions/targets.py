@@ -139,7 +139,8 @@ def _set_registration(
 ) -> list[dict[str, Any]]:
     changes = [
         Change(
-            TargetRegistration(arn, str(t["id"]), int(t["port"]), t.get("everywhere", False)), wanted
+            TargetRegistration(arn, str(t["id"]), int(t["port"]), t.get("everywhere", False)),
+            wanted,
         )
         for t in chosen
     ]

@@ -98,7 +98,7 @@ def test_a_run_is_undone_and_closed_though_its_evidence_cannot_be_written(
 def test_an_experiment_whose_run_cannot_be_opened_does_not_go_on(
     aws: FakeAws, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fails: str
 ) -> None:
-    """Chaos Toolkit would break things with nobody to observe, to stop or to undo before the end."""
+    """Chaos Toolkit would break things with nobody to observe, stop or undo before the end."""
     monkeypatch.delenv("CHAOSGRADE_PARENT", raising=False)
     if fails == "the folder":
         (tmp_path / "run").write_text("in the way")
@@ -106,7 +106,7 @@ def test_an_experiment_whose_run_cannot_be_opened_does_not_go_on(
         monkeypatch.setattr(session, "aws_of", lambda configuration: {}["region"])
     document: dict[str, Any] = yaml.safe_load(shipped()["instance-kill"].read_text())
     try:
-        with pytest.raises(InterruptExecution, match="cannot be written|KeyError: 'region'"):
+        with pytest.raises(InterruptExecution, match=r"cannot be written|KeyError: 'region'"):
             control.before_experiment_control(document)
     finally:
         control.cleanup_control()

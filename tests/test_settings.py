@@ -436,7 +436,7 @@ def test_a_killed_process_is_absent_or_its_instance_is() -> None:
 
 
 def unmanaged(*states: str) -> Any:
-    """An instance in such a state that Systems Manager does not reach; without one, there is none."""
+    """An instance in such a state, out of Systems Manager's reach; without a state, none."""
     refused = ResourceGone("not in a valid state", code="InvalidInstanceId")
     found = reservations(*(instance("i-1", state=state) for state in states))
     return CannedAws({"SendCommand": refused, "DescribeInstances": found})
@@ -458,9 +458,7 @@ def test_an_instance_whose_agent_does_not_answer_is_not_gone(state: str) -> None
 def test_an_instance_that_has_stopped_has_taken_its_processes_with_it(states: Any) -> None:
     """There is nothing to continue."""
     setting = ProcessState("i-1", "us-east-1a", "web")
-    assert isinstance(
-        ProcessState.read_all(unmanaged(*states), [setting])[setting], ResourceGone
-    )
+    assert isinstance(ProcessState.read_all(unmanaged(*states), [setting])[setting], ResourceGone)
 
 
 def test_what_has_no_tags_has_none() -> None:

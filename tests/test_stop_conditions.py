@@ -124,7 +124,7 @@ def test_a_condition_that_cannot_be_read_any_more_stops_a_run(error: Exception) 
     cloudwatch = CloudWatch("OK")
     cloudwatch.broken = error
     watched = conditions(AlarmCondition("checkout"), aws=cloudwatch)
-    with pytest.raises(Refused, match="CloudWatch alarm checkout: .*refused"):
+    with pytest.raises(Refused, match=r"CloudWatch alarm checkout: .*refused"):
         watched.check()
     assert "refused" in reason(watched)
 

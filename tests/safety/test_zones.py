@@ -116,7 +116,9 @@ def test_what_is_dark_already_is_not_cut_off_again(
     """Its former network ACL would be one of ours, which goes away."""
     black_hole_zone(ZONE, vpcs=inventory.vpcs[:1])
     calls = len(wire.writes())
-    with pytest.raises(Exception, match=r"is dark already, by chaosgrade's network ACL chaosgrade:"):
+    with pytest.raises(
+        Exception, match=r"is dark already, by chaosgrade's network ACL chaosgrade:"
+    ):
         black_hole_zone(ZONE)
     assert len(wire.writes()) == calls
 
