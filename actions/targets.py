@@ -1,5 +1,6 @@
 """Actions on the targets of a load balancer's target group."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from chaoslib.types import Configuration, Secrets
@@ -8,7 +9,12 @@ from chaosgrade.actions.selection import check_how_many, how_many
 from chaosgrade.aws import Call
 from chaosgrade.changes.instance import described
 from chaosgrade.changes.model import Change
-from chaosgrade.changes.target_registration import DEREGISTERED, REGISTERED, TargetRegistration
+from chaosgrade.changes.target_registration import (
+    DEREGISTERED,
+    REGISTERED,
+    TargetRegistration,
+    interfaces,
+)
 from chaosgrade.errors import TargetNotFound, UsageError
 from chaosgrade.session import Session, activity
 
@@ -108,7 +114,8 @@ def _group(session: Session, name: str) -> dict[str, Any]:
 
 
 def _registered(session: Session, name: str) -> tuple[str, list[dict[str, Any]]]:
-    arn = _group(session, name)["TargetGroupArn"]
+    group = _group(session, name)
+    arn = group["TargetGroupArn"]
     answer = session.aws.send(Call("elbv2", "DescribeTargetHealth", {"TargetGroupArn": arn}))
     targets = [
         d["Target"]
@@ -120,13 +127,18 @@ def _registered(session: Session, name: str) -> tuple[str, list[dict[str, Any]]]
         instance["InstanceId"]: instance["Placement"]["AvailabilityZone"]
         for instance in described(session.aws, (str(target["Id"]) for target in targets))
     }
+    addresses = (t["Id"] for t in targets if group.get("TargetType") == "ip" and not _everywhere(t))
+    holders = interfaces(
+        session.aws, "addresses.private-ip-address", addresses, group.get("VpcId", "")
+    )
     return arn, sorted(
         (
             {
                 "id": target["Id"],
                 "port": target["Port"],
                 "zone": zones.get(target["Id"]),
-                "everywhere": target.get("AvailabilityZone") == "all",
+                "everywhere": _everywhere(target),
+                "interface": holders.get(target["Id"], ""),
             }
             for target in targets
         ),
@@ -134,15 +146,26 @@ def _registered(session: Session, name: str) -> tuple[str, list[dict[str, Any]]]
     )
 
 
+def _everywhere(target: Mapping[str, Any]) -> bool:
+    """Whether a target is of all Availability Zones, as an address outside the VPC is."""
+    return target.get("AvailabilityZone") == "all"
+
+
 def _set_registration(
     session: Session, arn: str, chosen: list[dict[str, Any]], wanted: str
 ) -> list[dict[str, Any]]:
     changes = [
         Change(
-            TargetRegistration(arn, str(t["id"]), int(t["port"]), t.get("everywhere", False)),
+            TargetRegistration(
+                arn,
+                str(target["id"]),
+                int(target["port"]),
+                target.get("everywhere", False),
+                target.get("interface", ""),
+            ),
             wanted,
         )
-        for t in chosen
+        for target in chosen
     ]
     return [
         {

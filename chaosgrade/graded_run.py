@@ -24,7 +24,7 @@ from chaosgrade.changes.journal import State
 from chaosgrade.changing import Changing
 from chaosgrade.clock import Clock
 from chaosgrade.errors import ChaosgradeError, UsageError
-from chaosgrade.evidence import EvidenceError, EvidenceLog, Json
+from chaosgrade.evidence import EvidenceError, EvidenceLog
 from chaosgrade.policies.objectives import Extension, parse_extension
 from chaosgrade.policies.safety import load_safety
 from chaosgrade.probes import observers
@@ -261,7 +261,7 @@ class GradedRun:
             self.problem("undo", error)
             return False
 
-    def _tell(self, kind: str, **data: Json) -> None:
+    def _tell(self, kind: str, **data: Any) -> None:
         """Record what no undo and no end may fail for."""
         with contextlib.suppress(EvidenceError):
             self.evidence.append(kind, **data)

@@ -84,6 +84,33 @@ def test_an_address_outside_the_vpc_goes_back_to_all_zones(planner: Planner) -> 
     assert (back.operation, back.parameters["Targets"]) == ("RegisterTargets", [outside])
 
 
+def test_an_address_goes_back_only_to_whom_it_was_of(planner: Planner) -> None:
+    """A container that ended has given it back, and the next to get it serves somebody else."""
+    aws: Any = session._active and session._active.aws
+    aws.answers["DescribeTargetGroups"]["TargetGroups"][0] |= {"TargetType": "ip", "VpcId": "vpc-1"}
+    aws.answers["DescribeTargetHealth"]["TargetHealthDescriptions"] = [
+        {"Target": {"Id": "10.0.0.9", "Port": 80}, "TargetHealth": {"State": "healthy"}}
+    ]
+    address_ = {"PrivateIpAddress": "10.0.0.9"}
+    interface = {"NetworkInterfaceId": "eni-1", "PrivateIpAddresses": [address_]}
+    aws.answers["DescribeNetworkInterfaces"] = {"NetworkInterfaces": [interface]}
+    deregister_targets("web")
+    asked = aws.sent[-1].parameters["Filters"]
+    assert asked == [
+        {"Name": "addresses.private-ip-address", "Values": ["10.0.0.9"]},
+        {"Name": "vpc-id", "Values": ["vpc-1"]},
+    ]
+    setting: Any = planner.changes[0].subject
+    aws.answers["DescribeTargetHealth"]["TargetHealthDescriptions"] = []
+    assert TargetRegistration.read_all(aws, [setting]) == {setting: Live(DEREGISTERED)}
+    assert aws.sent[-1].parameters["Filters"] == [
+        {"Name": "network-interface-id", "Values": ["eni-1"]}
+    ]
+    for now in ([], [{**interface, "PrivateIpAddresses": [{"PrivateIpAddress": "10.0.0.8"}]}]):
+        aws.answers["DescribeNetworkInterfaces"] = {"NetworkInterfaces": now}
+        assert TargetRegistration.read_all(aws, [setting]) == {}  # gone: left as it is
+
+
 def test_zones_of_many_targets_are_asked_for_by_the_200(planner: Planner) -> None:
     """A filter takes no more values, and a target group holds a thousand targets."""
     aws: Any = session._active and session._active.aws
