@@ -130,7 +130,10 @@ def test_a_kind_that_is_not_known_stays_outstanding(journal: Journal) -> None:
     aws: Any = FakeAws({"a": 2, "b": 2}, PLACE)
     known, unknown = intended(journal, "a", "b")
     unknown = replace(unknown, kind="later:dial")
-    undone = {u.entry.id: u for u in undo([known, unknown], None, aws)}
+    other = replace(known, id=99, address='{"name": "a", "colour": "red"}')
+    undone = {u.entry.id: u for u in undo([known, unknown, other], None, aws)}
+    assert undone[other.id].state is State.UNREVERTED
+    assert "with fields that this version does not know" in undone[other.id].detail
     assert undone[known.id].state is State.UNDONE
     assert undone[unknown.id] == Undone(
         unknown,

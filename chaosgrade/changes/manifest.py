@@ -123,7 +123,7 @@ def _trace(run: str, acls: Sequence[dict[str, Any]]) -> Trace:
         try:
             expires = max(expires, float(tags.get(EXPIRES_TAG, "0")))
             found = list(_entries(run, acl, tags))
-        except (TypeError, ValueError, ChaosgradeError):  # TypeError: fields that it has not
+        except (ValueError, ChaosgradeError):
             unreadable.append(str(acl["NetworkAclId"]))
             continue
         entries |= {(entry.kind, entry.address): entry for entry in found}
