@@ -71,7 +71,13 @@ def fail_over_database(
                 f" whole, give {cluster}"
             )
         if members and len(members) > 1:
-            return _strike(session, ClusterFailover(identifier, writer_of(found)))
+            writer = writer_of(found)
+            if not writer:  # whoever writes next would prove a failover that was not ours
+                raise TargetNotFound(
+                    f"nobody writes in the DB cluster {identifier} at this moment: it may be "
+                    "failing over; try again when it is available"
+                )
+            return _strike(session, ClusterFailover(identifier, writer))
         if found.get("MultiAZ") and members is None:
             return _strike(session, InstanceFailover(identifier, found["AvailabilityZone"]))
         if without_standby == "refuse":

@@ -10,6 +10,7 @@ from chaosgrade.changes.manifest import Former
 from chaosgrade.changes.model import Change, Live, Setting
 from chaosgrade.changes.network_acl import NAME_TAG, PREFIX, BlockingAcl, SubnetAcl
 from chaosgrade.changes.reading import read
+from chaosgrade.errors import Refused
 from chaosgrade.session import Session
 
 
@@ -23,7 +24,11 @@ class Subnet:
 
 
 def cut_off(
-    session: Session, subnets: Sequence[Subnet], others: Sequence[Change] = ()
+    session: Session,
+    subnets: Sequence[Subnet],
+    others: Sequence[Change] = (),
+    *,
+    around: Sequence[Change] = (),
 ) -> list[dict[str, Any]]:
     """Cut subnets off and make other changes, as one transaction: all of them, or none.
 
@@ -33,8 +38,12 @@ def cut_off(
         session: the run.
         subnets: at least one.
         others: settings that are changed in the same step.
+        around: settings that are changed before that step, and undone after it.
 
     Returns: one object per change: change, resource, zone, summary, proven, detail.
+
+    Raises:
+        Refused: a subnet is dark already.
     """
     zones = {subnet.zone for subnet in subnets}
     zone = zones.pop() if len(zones) == 1 else None
@@ -51,7 +60,7 @@ def cut_off(
     }
     # What the changes without a VPC need to be undone is carried by the first network ACL.
     carried = {
-        vpc: [*changes, *(others if n == 0 else ())]
+        vpc: [*changes, *((*around, *others) if n == 0 else ())]
         for n, (vpc, changes) in enumerate(cuts.items())
     }
     before = read(session.aws, (_setting(c) for changes in carried.values() for c in changes))
@@ -62,6 +71,7 @@ def cut_off(
             reading = before[_setting(change)]
             if not isinstance(reading, Live):
                 raise reading
+            _check_bright(change, reading)
             formers.append(Former(_setting(change), reading.value, change.wanted))
         parts = manifest.written(
             formers, run=session.executor.run, expires=session.executor.lease_until
@@ -69,7 +79,7 @@ def cut_off(
         for part, tags in enumerate(parts):
             name = f"{token}-{number}.{part}"
             acls.append(Change(BlockingAcl(vpc, name), {**tags, NAME_TAG: name}))
-    wave = [change for changes in carried.values() for change in changes]
+    dark = [*(change for changes in cuts.values() for change in changes), *others]
     return [
         told(
             done.id,
@@ -79,8 +89,22 @@ def cut_off(
             done.effect.proven,
             done.effect.detail,
         )
-        for done in session.executor.apply(acls, wave)
+        for done in session.executor.apply(*(wave for wave in (acls, around, dark) if wave))
     ]
+
+
+def _check_bright(change: Change, reading: Live) -> None:
+    """Let a subnet go dark, unless it is: its former network ACL would be one that goes away.
+
+    Raises:
+        Refused: a network ACL of chaosgrade, whoever's, denies everything there.
+    """
+    if isinstance(change.subject, SubnetAcl) and str(reading.value).startswith(PREFIX):
+        raise Refused(
+            f"{change.subject.subnet_id} is dark already, by chaosgrade's network ACL "
+            f"{reading.value}: undo that first, with `chaosgrade recover`, or with `chaosgrade "
+            "recover --from-aws` where it was done from another machine"
+        )
 
 
 def _setting(change: Change) -> Setting:

@@ -1,13 +1,20 @@
 """Actions on the targets of a load balancer's target group."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from chaoslib.types import Configuration, Secrets
 
 from chaosgrade.actions.selection import check_how_many, how_many
 from chaosgrade.aws import Call
+from chaosgrade.changes.instance import described
 from chaosgrade.changes.model import Change
-from chaosgrade.changes.target_registration import DEREGISTERED, REGISTERED, TargetRegistration
+from chaosgrade.changes.target_registration import (
+    DEREGISTERED,
+    REGISTERED,
+    TargetRegistration,
+    interfaces,
+)
 from chaosgrade.errors import TargetNotFound, UsageError
 from chaosgrade.session import Session, activity
 
@@ -107,42 +114,58 @@ def _group(session: Session, name: str) -> dict[str, Any]:
 
 
 def _registered(session: Session, name: str) -> tuple[str, list[dict[str, Any]]]:
-    arn = _group(session, name)["TargetGroupArn"]
+    group = _group(session, name)
+    arn = group["TargetGroupArn"]
     answer = session.aws.send(Call("elbv2", "DescribeTargetHealth", {"TargetGroupArn": arn}))
-    described = [
-        d for d in answer["TargetHealthDescriptions"] if d["TargetHealth"]["State"] != "draining"
+    targets = [
+        d["Target"]
+        for d in answer["TargetHealthDescriptions"]
+        if d["TargetHealth"]["State"] != "draining"
     ]
-    zones = _zones(session, [d["Target"]["Id"] for d in described])
+    # Target health tells the zone only for addresses.
+    zones = {
+        instance["InstanceId"]: instance["Placement"]["AvailabilityZone"]
+        for instance in described(session.aws, (str(target["Id"]) for target in targets))
+    }
+    addresses = (t["Id"] for t in targets if group.get("TargetType") == "ip" and not _everywhere(t))
+    holders = interfaces(
+        session.aws, "addresses.private-ip-address", addresses, group.get("VpcId", "")
+    )
     return arn, sorted(
         (
             {
-                "id": d["Target"]["Id"],
-                "port": d["Target"]["Port"],
-                "zone": zones.get(d["Target"]["Id"]),
+                "id": target["Id"],
+                "port": target["Port"],
+                "zone": zones.get(target["Id"]),
+                "everywhere": _everywhere(target),
+                "interface": holders.get(target["Id"], ""),
             }
-            for d in described
+            for target in targets
         ),
         key=lambda target: str(target["id"]),
     )
 
 
-def _zones(session: Session, ids: list[str]) -> dict[str, str]:
-    """The Availability Zone of each instance. Target health tells it only for IP targets."""
-    if not ids:
-        return {}
-    call = Call("ec2", "DescribeInstances", {"Filters": [{"Name": "instance-id", "Values": ids}]})
-    return {
-        instance["InstanceId"]: instance["Placement"]["AvailabilityZone"]
-        for reservation in session.aws.pages(call, "Reservations")
-        for instance in reservation["Instances"]
-    }
+def _everywhere(target: Mapping[str, Any]) -> bool:
+    """Whether a target is of all Availability Zones, as an address outside the VPC is."""
+    return target.get("AvailabilityZone") == "all"
 
 
 def _set_registration(
     session: Session, arn: str, chosen: list[dict[str, Any]], wanted: str
 ) -> list[dict[str, Any]]:
     changes = [
-        Change(TargetRegistration(arn, str(t["id"]), int(t["port"])), wanted) for t in chosen
+        Change(
+            TargetRegistration(
+                arn,
+                str(target["id"]),
+                int(target["port"]),
+                target.get("everywhere", False),
+                target.get("interface", ""),
+            ),
+            wanted,
+        )
+        for target in chosen
     ]
     return [
         {

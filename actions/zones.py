@@ -59,7 +59,7 @@ def black_hole_zone(
     """
     with activity(configuration) as session:
         subnets = _subnets(session, zone, vpcs, tags)
-        return cut_off(session, subnets, _suspensions(session, subnets, suspend))
+        return cut_off(session, subnets, around=_suspensions(session, subnets, suspend))
 
 
 def power_off_zone(
@@ -85,8 +85,9 @@ def power_off_zone(
     with activity(configuration) as session:
         subnets = _subnets(session, zone, vpcs, tags)
         stops, spared = _stops(session, subnets)
-        changes = [*_suspensions(session, subnets, suspend), *stops]
-        return [*cut_off(session, subnets, changes), *spared]
+        # Resumed last: a group takes an instance that does not run yet for unhealthy, and ends it.
+        suspensions = _suspensions(session, subnets, suspend)
+        return [*cut_off(session, subnets, stops, around=suspensions), *spared]
 
 
 def _subnets(

@@ -1,9 +1,7 @@
 """Opens a place for changes, and closes it: what stands around an engine, for any kind of run."""
 
-import subprocess
 from pathlib import Path
 
-from chaosgrade import watchdog
 from chaosgrade.aws import Aws
 from chaosgrade.changes import recovery
 from chaosgrade.changes.engine import Engine
@@ -13,6 +11,8 @@ from chaosgrade.changes.target_lock import TargetLock
 from chaosgrade.clock import Clock
 from chaosgrade.evidence import EvidenceLog
 from chaosgrade.policies.safety import Profile
+from chaosgrade.stopping import StopRequest
+from chaosgrade.watchdog import Watchdog
 
 
 class Changing:
@@ -26,6 +26,7 @@ class Changing:
         clock: the run's time.
         lease_s: how long each change may stay, in seconds.
         evidence: where changes are recorded; None outside graded runs.
+        stop: whether somebody has asked for an end; None outside graded runs.
 
     Raises:
         Refused: the rules do not allow it, or another run works there.
@@ -43,9 +44,10 @@ class Changing:
         *,
         lease_s: float,
         evidence: EvidenceLog | None = None,
+        stop: StopRequest | None = None,
     ) -> None:
         self._journal = Journal()
-        self._watchdog: subprocess.Popen[bytes] | None = None
+        self._watchdog: Watchdog | None = None
         environment = aws.environment
         guard = Guard(profile, aws, self._journal, run, clock)
         guard.check_place()
@@ -64,6 +66,8 @@ class Changing:
             run,
             clock,
             lock=self._lock,
+            watched=self._is_watched,
+            stop=stop,
             evidence=evidence,
             lease_s=lease_s,
         )
@@ -80,7 +84,7 @@ class Changing:
                 role_session=aws.role_session_name,
                 started=clock.now(),
             )
-            self._watchdog = watchdog.start(run, self.journal_path)
+            self._watchdog = Watchdog(run, self.journal_path)
         except BaseException:
             self._lock.release()
             raise
@@ -100,6 +104,9 @@ class Changing:
         self._journal.close()
         if clean:
             if self._watchdog is not None:
-                self._watchdog.terminate()
-                self._watchdog.wait()
+                self._watchdog.end()
             self._lock.release()
+
+    def _is_watched(self) -> None:
+        assert self._watchdog is not None  # noqa: S101 - started before anything is changed
+        self._watchdog.confirm()

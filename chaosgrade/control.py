@@ -154,12 +154,15 @@ def _status(journal: Journal) -> str:
 
 @contextlib.contextmanager
 def _interrupting() -> Iterator[None]:
-    """Turn errors into the one exception that stops Chaos Toolkit."""
+    """Turn errors into the one exception that stops Chaos Toolkit.
+
+    Also such as nobody expected: it would go on, and break things unobserved and unconditionally.
+    """
     try:
         yield
     except InterruptExecution:
         raise
     except ChaosgradeError as error:
         raise InterruptExecution(str(error)) from error
-    except Exception as error:  # one that is swallowed lets it break things unobserved
+    except Exception as error:
         raise InterruptExecution(f"internal error, {type(error).__name__}: {error}") from error

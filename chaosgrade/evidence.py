@@ -41,6 +41,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -48,6 +49,7 @@ from typing import Any, Self
 
 from chaosgrade.clock import Clock
 from chaosgrade.concealment import conceal
+from chaosgrade.errors import ChaosgradeError, Exit
 
 type Json = bool | int | float | str | list[Any] | dict[str, Any] | None
 
@@ -65,6 +67,12 @@ class Record:
         return self.data[key]
 
 
+class EvidenceError(ChaosgradeError):
+    """Evidence cannot be written: nothing that happens from now on can be judged."""
+
+    exit_code = Exit.INCONCLUSIVE
+
+
 class EvidenceLog:
     """Writes records to one file, from any thread, each line flushed at once.
 
@@ -72,24 +80,28 @@ class EvidenceLog:
         path: the file; created with its folder. An existing file is refused, not extended.
         clock: where `at` comes from when the caller does not say.
         resume: go on with an existing file whose writer has died; a torn last line is cut off.
+
+    Raises:
+        EvidenceError: the file cannot be written, here and in every method.
     """
 
     def __init__(self, path: Path, clock: Clock, *, resume: bool = False) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._clock = clock
         self._lock = threading.Lock()
         self._seq = 0
         self._listeners: list[Callable[[Record], None]] = []
-        if resume:
-            whole, _, torn = path.read_bytes().rpartition(b"\n")
-            self._seq = whole.count(b"\n") + 1 if whole else 0
-            os.truncate(path, path.stat().st_size - len(torn))
-        self._file = path.open("a" if resume else "x", encoding="utf-8")
+        with self._translated():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if resume:
+                whole, _, torn = path.read_bytes().rpartition(b"\n")
+                self._seq = whole.count(b"\n") + 1 if whole else 0
+                os.truncate(path, path.stat().st_size - len(torn))
+            self._file = path.open("a" if resume else "x", encoding="utf-8")
 
     def append(self, kind: str, *, at: float | None = None, **data: Json) -> Record:
         """Write one record and return it."""
-        with self._lock:
+        with self._lock, self._translated():
             record = Record(self._seq, self._clock.now() if at is None else at, kind, data)
             self._file.write(conceal(_dump(record)) + "\n")
             self._file.flush()
@@ -104,8 +116,18 @@ class EvidenceLog:
 
     def close(self) -> None:
         """Flush and close; appending afterwards is an error."""
-        with self._lock:
+        with self._lock, self._translated():
             self._file.close()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise EvidenceError(
+                f"the evidence {self.path} cannot be written: {error.strerror}; make room or "
+                "rights there, and run again in a new folder"
+            ) from None
 
     def __enter__(self) -> Self:
         return self

@@ -24,7 +24,7 @@ from chaosgrade.changes.journal import State
 from chaosgrade.changing import Changing
 from chaosgrade.clock import Clock
 from chaosgrade.errors import ChaosgradeError, Exit, UsageError
-from chaosgrade.evidence import EvidenceLog
+from chaosgrade.evidence import EvidenceError, EvidenceLog
 from chaosgrade.policies.objectives import Extension, parse_extension
 from chaosgrade.policies.safety import load_safety
 from chaosgrade.probes import observers
@@ -155,6 +155,7 @@ class GradedRun:
             lease_s=(extension.window_s + EFFECT_TIMEOUT_S) / environment.time_scale
             + LEASE_MARGIN_S,
             evidence=self.evidence,
+            stop=self.stop,
         )
         self._stop_conditions = conditions
         self._session = session.Session(
@@ -210,7 +211,7 @@ class GradedRun:
     def problem(self, source: str, error: Exception) -> None:
         """Record that something which should have worked did not."""
         ours = isinstance(error, ChaosgradeError | ActivityFailed)
-        self.evidence.append(
+        self._tell(
             "problem",
             source=source,
             detail=str(error) if ours else f"{type(error).__name__}: {error}",
@@ -241,8 +242,9 @@ class GradedRun:
                 self.problem("observers", error)
         if self.stop.requested:
             status = "halted"
-        self.evidence.append("run.end", status=status, undone=clean, reason=self.stop.reason)
-        self.evidence.close()
+        self._tell("run.end", status=status, undone=clean, reason=self.stop.reason)
+        with contextlib.suppress(EvidenceError):
+            self.evidence.close()
         if self._changing is not None:
             self._changing.close(clean=clean)
         return clean
@@ -252,7 +254,7 @@ class GradedRun:
         after_s = self._extension.after_s if self._changing is not None else 0.0
         if not after_s or self.stop.requested:
             return
-        self.evidence.append("aftermath.start", after_s=after_s)
+        self._tell("aftermath.start", after_s=after_s)
         with contextlib.suppress(InterruptExecution):  # somebody does not want to wait
             self.stop.wait(after_s / self._environment.time_scale)
 
@@ -261,12 +263,17 @@ class GradedRun:
         if self._changing is None:
             return True
         try:
-            self.evidence.append("undo.start")
+            self._tell("undo.start")
             results = self._changing.engine.undo()
             return all(result.state != State.UNREVERTED for result in results)
         except Exception as error:  # the journal, the disk: whatever it is, nothing is certain
             self.problem("undo", error)
             return False
+
+    def _tell(self, kind: str, **data: Any) -> None:
+        """Record what no undo and no end may fail for."""
+        with contextlib.suppress(EvidenceError):
+            self.evidence.append(kind, **data)
 
 
 def _slug(title: str) -> str:

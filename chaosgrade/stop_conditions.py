@@ -152,6 +152,7 @@ class StopConditions:
 
 
 def _told(error: Exception) -> str:
+    """An error in words; one that nobody expected with its name."""
     return str(error) if isinstance(error, ChaosgradeError) else f"{type(error).__name__}: {error}"
 
 

@@ -19,7 +19,8 @@ from chaoslib.exceptions import InterruptExecution
 
 logger = logging.getLogger("chaostoolkit")
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""The last two are how Chaos Toolkit's own `exit_gracefully` and `exit_ungracefully` end a run."""
 
 _LOOK_S = 0.1
 """How soon a wait ends that no signal interrupts, because a stop condition ends it."""

@@ -68,7 +68,9 @@ class Halt:
     @contextmanager
     def on_signals(self) -> Iterator["Halt"]:
         """Turn signals into requests within the block, however many come."""
-        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+            numbers.append(signal.SIGHUP)
         former = {number: signal.signal(number, self.request) for number in numbers}
         try:
             yield self
@@ -140,23 +142,22 @@ def run(trial: Trial, halt: Halt, watch: Callable[[Record], None]) -> list[Recor
 
 def _undo_for(path: Path, status: str) -> None:
     """Undo what a process that died in mid-run has left, and close its evidence."""
-    clock = Clock()
     start = next((r for r in evidence.read(path) if r.kind == "run.start"), None)
-    with evidence.EvidenceLog(path, clock, resume=True) as log:
+    entries: list[Entry] = []
+    if start is not None:
+        journal = Journal()
+        for run in open_runs(journal):
+            if run.row.id == start["run"]:
+                recover(run, journal)
+        # The watchdog may have been quicker: the journal knows how each undo ended.
+        entries = [entry for entry in journal.entries(str(start["run"])) if entry.reversible]
+    with evidence.EvidenceLog(path, Clock(), resume=True) as log:
         log.append(
             "problem",
             source="trial",
             detail="Chaos Toolkit died in mid-run; what it had changed was undone from the journal",
             exit_code=int(Exit.INCONCLUSIVE),
         )
-        entries: list[Entry] = []
-        if start is not None:
-            journal = Journal()
-            for run in open_runs(journal):
-                if run.row.id == start["run"]:
-                    recover(run, journal)
-            # The watchdog may have been quicker: the journal knows how each undo ended.
-            entries = [entry for entry in journal.entries(str(start["run"])) if entry.reversible]
         for entry in entries:
             log.append(
                 "change.undone",

@@ -1,64 +1,108 @@
-"""Outlives a run to undo what it left: `python -m chaosgrade.watchdog RUN`.
+"""Outlives a run to undo what it left: `python -m chaosgrade.watchdog RUN JOURNAL`.
 
-Started before the first change, in a session of its own, so that nothing that ends the run ends it.
-It undoes everything when the run's process is gone, and single changes whose lease is over while it
+Up before the first change, in a session of its own, so that nothing that ends the run ends it. It
+undoes everything when the run's process is gone, and single changes whose lease is over while it
 still lives. It leaves when the run is over and nothing is outstanding.
 """
 
+import os
+import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 from chaosgrade import lifeline
-from chaosgrade.changes.journal import Journal, State
+from chaosgrade.changes.journal import Journal, JournalError, RunRow, State
 from chaosgrade.changes.recovery import OpenRun, recover
 from chaosgrade.changes.undo import Undone
+from chaosgrade.errors import Refused
 
 POLL_S = 0.5
 """Between two looks: a fault outlives its lease, or its run, by this and the undo itself."""
+
+START_S = 30.0
+"""How long it may take to come up, on a machine that is busy."""
 
 GIVE_UP_S = {"aws": 6 * 3600.0, "localstack": 900.0, "stage": 900.0}
 """After the run's end, undo is tried again for this long; then it is left to `recover`. On AWS an
 outage of the API, or expired credentials that somebody renews in the morning, take hours."""
 
 
-def start(run: str, journal: Path) -> "subprocess.Popen[bytes]":
-    """Start the watchdog of a run; its messages go beside the journal.
+class Watchdog:
+    """The watchdog of one run. Its messages go beside the journal.
 
-    Returns its process, which may be ended once nothing is outstanding.
+    Args:
+        run: whose.
+        journal: where the run is already on record; absolute.
     """
-    log = journal.parent / "watchdog.log"
-    with log.open("ab") as messages:
-        return subprocess.Popen(
-            [sys.executable, "-m", "chaosgrade.watchdog", run, str(journal)],
-            stdin=subprocess.DEVNULL,
-            stdout=messages,
-            stderr=messages,
-            start_new_session=True,
-            cwd="/",
-        )
+
+    def __init__(self, run: str, journal: Path) -> None:
+        self._log = journal.parent / "watchdog.log"
+        with self._log.open("ab") as messages:
+            # In the run's own folder, in case the SDK's files are named relative to it; -P keeps
+            # that folder from being searched for modules.
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "chaosgrade.watchdog", run, str(journal)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=messages,
+                start_new_session=True,
+            )
+        self._up = False
+        self._waiting = threading.Lock()
+
+    def confirm(self) -> None:
+        """Make sure that it watches; the first time this waits until it does.
+
+        Raises:
+            Refused: it does not: what is changed now would stay if this process died.
+        """
+        with self._waiting:
+            if not self._up:
+                self._up = self._has_said_so()
+        if not self._up or self.process.poll() is not None:
+            raise Refused(
+                f"the watchdog does not run: nobody would undo what a run that dies has left; "
+                f"see {self._log}"
+            )
+
+    def _has_said_so(self) -> bool:
+        said = self.process.stdout
+        assert said is not None  # noqa: S101 - it was asked for
+        ready, _, _ = select.select([said], [], [], START_S)
+        return bool(ready and said.readline())
+
+    def end(self) -> None:
+        """End it: nothing is outstanding."""
+        self.process.terminate()
+        self.process.wait()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
 
 
-def watch(run: str, journal: Journal) -> None:
+def watch(row: RunRow, journal: Journal) -> None:
     """Watch a run until it is over and nothing of it is outstanding."""
-    row = next(row for row in journal.runs() if row.id == run)
     dead_since: float | None = None
     pause = POLL_S
     while True:
         alive = row.process.alive
         if not alive and dead_since is None:
             dead_since = time.monotonic()
-        entries = tuple(journal.outstanding(run))
-        due = [e for e in entries if not alive or row.lease_is_over(e)]
-        if not alive and not entries:
-            return
-        if due:
-            undone = recover(OpenRun(row, alive, entries), journal, entries=due)
-            _say(run, undone)
+        try:
+            entries = tuple(journal.outstanding(row.id))
+            due = [e for e in entries if not alive or row.lease_is_over(e)]
+            if not alive and not entries:
+                return
+            undone = recover(OpenRun(row, alive, entries), journal, entries=due) if due else []
+            _say(row.id, undone)
             failed = any(one.state == State.UNREVERTED for one in undone)
-            pause = min(60.0, pause * 2) if failed else POLL_S
+        except JournalError as error:  # a full disk, somebody's lock: it may be over in a while
+            print(f"{row.id}: {error}", flush=True)
+            failed = True
+        pause = min(60.0, pause * 2) if failed else POLL_S
         if dead_since is not None and time.monotonic() - dead_since > GIVE_UP_S[row.environment]:
             return
         time.sleep(pause)
@@ -75,7 +119,11 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     run, path = sys.argv[1:3]
-    watch(run, Journal(Path(path)))
+    journal = Journal(Path(path))
+    row = next(row for row in journal.runs() if row.id == run)
+    print("watching", flush=True)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # the run may be gone before the next word
+    watch(row, journal)
 
 
 if __name__ == "__main__":

@@ -151,6 +151,18 @@ def test_instances_are_asked_for_by_the_200() -> None:
     assert asked == [ids[:200], ids[200:]]
 
 
+def test_groups_are_asked_for_by_the_100() -> None:
+    """A zone of a large account has more of them, and one call takes no more names."""
+    names = [f"g{n:03}" for n in range(101)]
+    found = reservations(*(instance(f"i-{n}", aws_autoscaling_groupName=n) for n in names))
+    aws: Any = CannedAws(
+        {"DescribeInstances": found, "DescribeAutoScalingGroups": {"AutoScalingGroups": []}}
+    )
+    assert list(census.capacities(aws, {"ec2:subnet": frozenset({"subnet-1"})})) == []
+    asked = [groups(AutoScalingGroupNames=some) for some in (names[:100], names[100:])]
+    assert aws.sent[1:] == asked
+
+
 def test_a_target_group_loses_the_healthy_targets_that_are_touched() -> None:
     """Every target counts as whole, only the healthy as left."""
     health = [target("i-1", Port=80), target("i-2", Port=80), target("i-3", "unhealthy", Port=80)]

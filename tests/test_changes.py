@@ -18,6 +18,7 @@ from chaoslib.exceptions import InterruptExecution
 
 from chaosgrade import evidence
 from chaosgrade.aws import Call, ResourceGone
+from chaosgrade.changes import engine as engine_module
 from chaosgrade.changes import registry, undo
 from chaosgrade.changes.engine import Applied, Engine, Planner
 from chaosgrade.changes.journal import Intent, Journal, JournalError, RunRow, State, default_path
@@ -25,8 +26,9 @@ from chaosgrade.changes.model import Change, Effect, Live
 from chaosgrade.changes.network_acl import SubnetAcl
 from chaosgrade.clock import Clock
 from chaosgrade.errors import AwsError, ChaosgradeError, Refused
-from chaosgrade.evidence import EvidenceLog
+from chaosgrade.evidence import EvidenceError, EvidenceLog
 from chaosgrade.machine import Process, uptime_s
+from chaosgrade.stopping import StopRequest
 from tests.fake_aws import STAGE, Dial, FakeAws, Smash, guard, refuse, registered
 
 QUICK = replace(STAGE, time_scale=400.0)
@@ -670,3 +672,69 @@ def test_an_address_is_the_same_whoever_writes_it(journal: Journal) -> None:
     (entry,) = journal.intend("r1", [Intent(change, "acl-2")], lease_s=60.0, now=1.0)
     assert entry.address == '{"subnet_id": "subnet-1", "vpc_id": "vpc-1", "zone": "us-east-1a"}'
     assert journal.runs()[0].role_session == ""
+
+
+def test_no_call_leaves_after_its_lease_or_after_the_undo(journal: Journal) -> None:
+    """A machine that slept, or a look that took long: others have undone it meanwhile."""
+    aws = FakeAws({"a": 1})
+    run = engine(aws, journal)
+    with pytest.MonkeyPatch.context() as patch:
+        later = uptime_s() + 3601
+        asleep = lambda change: patch.setattr(engine_module, "uptime_s", lambda: later)  # noqa: E731
+        patch.setattr(run._guard, "admit", asleep)
+        with pytest.raises(Refused, match="turn a to 2: its lease was over before it was made"):
+            run.apply([Change(Dial("a"), 2)])
+
+    run = engine(aws, journal)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run._guard, "admit", lambda change: run.undo())
+        run.apply([Change(Dial("a"), 2)])
+    assert (aws.sent, aws.dials) == ([], {"a": 1})
+    assert journal.outstanding("r1") == []
+
+
+def test_a_stop_condition_is_heard_while_a_fault_is_made(journal: Journal) -> None:
+    """Nothing more is sent, and no effect is waited for: on AWS that takes up to three minutes."""
+    aws, stop = FakeAws({"a": 1, "b": 1}), StopRequest()
+    run = Engine(aws, guard(aws, journal), journal, "r1", Clock(), stop=stop)  # type: ignore[arg-type]
+
+    def alarm(call: Call) -> dict[str, Any]:
+        stop.request("stop condition: CloudWatch alarm checkout: is in ALARM")
+        return {}  # and no effect yet
+
+    aws.send = alarm  # type: ignore[method-assign]
+    (applied,) = run.apply([Change(Dial("a"), 2)])
+    assert (applied.effect.proven, aws.reads) == (False, ["a", "a"])
+    aws.send = lambda call: 1 / 0  # type: ignore[assignment, return-value]
+    with pytest.raises(InterruptExecution, match="checkout"):
+        run.apply([Change(Dial("b"), 2)])
+
+
+def test_a_journal_that_breaks_within_a_transaction_does_not_keep_it_from_being_undone(
+    journal: Journal,
+) -> None:
+    """At once, not when the run ends."""
+    with sqlite3.connect(journal.path) as db:
+        db.execute(
+            "CREATE TRIGGER full BEFORE UPDATE ON changes BEGIN SELECT RAISE(ABORT,'full'); END"
+        )
+    aws = FakeAws({"a": 1, "b": 1})
+    with pytest.raises(JournalError, match="full"):
+        engine(aws, journal).apply([Change(Dial("a"), 2)], [Change(Dial("b"), 2)])
+    assert aws.dials == {"a": 1, "b": 1}
+
+
+def test_evidence_that_cannot_be_written_ends_a_fault_and_no_undo(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk: what nobody can prove is undone."""
+    aws = FakeAws({"a": 1})
+    log = EvidenceLog(tmp_path / "evidence.jsonl", Clock())
+    run = engine(aws, journal, log)
+    run.apply([Change(Dial("a"), 2)])
+    monkeypatch.setattr(log, "_file", open("/dev/full", "w"))  # noqa: SIM115 - closed by nobody
+    with pytest.raises(EvidenceError, match=r"evidence\.jsonl cannot be written: No space left"):
+        run.apply([Change(Dial("a"), 3)])
+    assert aws.dials == {"a": 2}
+    assert [u.state for u in run.undo()] == [State.UNDONE]
+    assert aws.dials == {"a": 1}

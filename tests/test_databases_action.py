@@ -66,6 +66,7 @@ ALONE = {**CLUSTER, "DBClusterMembers": CLUSTER["DBClusterMembers"][1:]}
 SINGLE = {k: v for k, v in INSTANCE.items() if k != "SecondaryAvailabilityZone"} | {
     "MultiAZ": False
 }
+TORN = {**CLUSTER, "DBClusterMembers": CLUSTER["DBClusterMembers"][:1] * 2}
 MEMBER = {**INSTANCE, "DBClusterIdentifier": "books"}
 
 
@@ -121,6 +122,7 @@ def test_a_multi_az_instance_is_rebooted_with_failover_and_a_cluster_failed_over
         (canned(SINGLE), {}, "shop is not Multi-AZ"),
         (canned(MEMBER), {}, "give books"),
         (canned(clusters=[ALONE]), {}, "has no reader"),
+        (canned(clusters=[TORN]), {}, "nobody writes in the DB cluster shop at this moment"),
         (canned(), {}, "there is no DB instance or cluster shop"),
         (canned(INSTANCE), {"without_standby": "hope"}, "must be refuse or black-hole, got 'hope'"),
     ],

@@ -6,7 +6,7 @@ import pytest
 
 from chaosgrade import evidence
 from chaosgrade.clock import Clock
-from chaosgrade.evidence import EvidenceLog
+from chaosgrade.evidence import EvidenceError, EvidenceLog
 
 
 def test_records_come_back_as_they_were_written(tmp_path: Path) -> None:
@@ -24,7 +24,7 @@ def test_existing_evidence_is_never_overwritten(tmp_path: Path) -> None:
     """A second run in the same folder would mix two truths."""
     path = tmp_path / "evidence.jsonl"
     path.write_text("{}\n")
-    with pytest.raises(FileExistsError):
+    with pytest.raises(EvidenceError, match="File exists"):
         EvidenceLog(path, Clock())
 
 

@@ -45,7 +45,7 @@ def run(aws: FakeAws) -> Iterator[GradedRun]:
 def watchdog(run: GradedRun) -> "subprocess.Popen[bytes]":
     assert run._changing is not None
     assert run._changing._watchdog is not None
-    return run._changing._watchdog
+    return run._changing._watchdog.process
 
 
 def _end(run: GradedRun) -> dict[str, Any]:
@@ -78,6 +78,38 @@ def test_an_undo_that_breaks_down_is_never_reported_as_done(
     assert not run.finish("completed")
     assert _end(run) == {"status": "completed", "undone": False, "reason": ""}
     assert watchdog(run).poll() is None
+
+
+def test_a_run_is_undone_and_closed_though_its_evidence_cannot_be_written(
+    run: GradedRun, aws: FakeAws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk must not leave a fault until the process ends; the place is given back, too."""
+    with session.activity() as active:
+        active.executor.apply([Change(Dial("a"), 2)])
+    monkeypatch.setattr(run.evidence, "_file", open("/dev/full", "w"))  # noqa: SIM115 - as by the run
+    with pytest.raises(InterruptExecution, match="No space left"), session.activity() as active:
+        active.executor.apply([Change(Dial("a"), 3)])
+    assert run.finish("completed")
+    assert aws.dials == {"a": 1}
+    assert watchdog(run).poll() is not None
+
+
+@pytest.mark.parametrize("fails", ["the folder", "something"])
+def test_an_experiment_whose_run_cannot_be_opened_does_not_go_on(
+    aws: FakeAws, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fails: str
+) -> None:
+    """Chaos Toolkit would break things with nobody to observe, stop or undo before the end."""
+    monkeypatch.delenv("CHAOSGRADE_PARENT", raising=False)
+    if fails == "the folder":
+        (tmp_path / "run").write_text("in the way")
+    else:
+        monkeypatch.setattr(session, "aws_of", lambda configuration: {}["region"])
+    document: dict[str, Any] = yaml.safe_load(shipped()["instance-kill"].read_text())
+    try:
+        with pytest.raises(InterruptExecution, match=r"cannot be written|KeyError: 'region'"):
+            control.before_experiment_control(document)
+    finally:
+        control.cleanup_control()
 
 
 def test_an_observer_that_cannot_end_does_not_keep_the_run_open(run: GradedRun) -> None:

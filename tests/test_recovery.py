@@ -16,7 +16,7 @@ from chaosgrade.aws import Aws, Call
 from chaosgrade.changes import registry
 from chaosgrade.changes.engine import Engine
 from chaosgrade.changes.group_processes import SuspendedProcesses
-from chaosgrade.changes.journal import Intent, Journal, RunRow, State
+from chaosgrade.changes.journal import Intent, Journal, JournalError, RunRow, State
 from chaosgrade.changes.model import Change
 from chaosgrade.changes.recovery import (
     OpenRun,
@@ -94,6 +94,43 @@ def test_another_account_is_left_alone(journal: Journal) -> None:
     assert "999999999999" in undone.detail
     assert (len(aws.sent), elsewhere.sent) == (calls, [])
     assert [u.state for u in recover(run, journal, reach=reach(aws))] == [State.UNDONE]
+
+
+def test_an_emulator_in_the_place_of_aws_is_left_alone(journal: Journal) -> None:
+    """AWS_ENDPOINT_URL of another shell: there, what is to be undone would be taken for gone."""
+    run = broken(journal, FakeAws({"a": 1}), Change(Dial("a"), 2))
+    run = replace(run, row=replace(run.row, environment="aws", endpoint=None))
+    emulator = FakeAws(environment=replace(STAGE, kind="localstack"))
+    (undone,) = recover(run, journal, reach=reach(emulator))
+    assert (undone.state, emulator.reads) == (State.UNREVERTED, [])
+    assert undone.detail == (
+        "http://127.0.0.1:1 is localstack, the change was made on aws: see AWS_ENDPOINT_URL"
+    )
+
+
+def test_damage_to_what_is_over_keeps_nothing_else_from_being_undone(journal: Journal) -> None:
+    """A journal holds years; what is outstanding and damaged is never guessed."""
+    aws = FakeAws({"a": 1, "b": 1})
+    over = broken(journal, aws, Change(Dial("a"), 2), run="r0")
+    recover(over, journal, reach=reach(aws))
+    left = broken(journal, aws, Change(Dial("b"), 2))
+    with sqlite3.connect(journal.path) as db:
+        db.execute("UPDATE changes SET wanted = '7' WHERE run = 'r0'")
+    assert [run.row.id for run in open_runs(journal) if run.entries] == ["r1"]
+    assert [u.state for u in recover(left, journal, reach=reach(aws))] == [State.UNDONE]
+    with sqlite3.connect(journal.path) as db:
+        db.execute("UPDATE changes SET state = 'applyed' WHERE run = 'r0'")
+    with pytest.raises(JournalError, match="damaged"):
+        open_runs(journal)
+
+
+def test_what_was_changed_after_somebody_looked_is_undone_as_well(journal: Journal) -> None:
+    """A run that is told to halt may be in the midst of a change."""
+    aws = FakeAws({"a": 1, "b": 1})
+    seen = broken(journal, aws, Change(Dial("a"), 2))
+    Engine(aws, guard(aws), journal, "r1", Clock()).apply([Change(Dial("b"), 2)])  # type: ignore[arg-type]
+    assert [u.state for u in recover(seen, journal, reach=reach(aws))] == [State.UNDONE] * 2
+    assert aws.dials == {"a": 1, "b": 1}
 
 
 @pytest.mark.parametrize(

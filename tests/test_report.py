@@ -4,6 +4,7 @@ import io
 import json
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,16 @@ def test_the_page_tells_where_points_went(folder: Path, score: Score) -> None:
         assert lost.remedy in page
         assert lost.section in page
     assert "Nothing is concluded: the fault is not proven" in page
+
+
+def test_the_page_does_not_call_a_conflict_as_it_was(tmp_path: Path) -> None:
+    """What somebody else has changed was left alone, and whoever reads has to know."""
+    change = replace(TRIALS[0].changes[0], outcome="conflict")
+    trials = [TRIALS[1], replace(TRIALS[0], changes=(change,))]
+    write_reports(tmp_path, grade(trials, load_grading(), now=lambda: START), trials)
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("everything is as it was</p>") == 1
+    assert page.count("everything is as it was, but for what somebody else has changed</p>") == 1
 
 
 def test_a_picture_of_every_trial_marks_the_fault(folder: Path) -> None:

@@ -386,8 +386,19 @@ def test_a_command_that_is_refused_is_not_asked_for_again(seconds: list[float]) 
 
 
 def test_an_invocation_without_output_means_no_such_process() -> None:
-    """ps prints nothing then."""
-    assert process.process_state(shell({"Status": "Failed"}), "i-1", "web") == "absent"
+    """ps prints nothing then, and says so by its exit code."""
+    failed = {"Status": "Failed", "ResponseCode": 1}
+    assert process.process_state(shell(failed), "i-1", "web") == "absent"
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [("Failed", 127), ("Failed", -1), ("TimedOut", -1), ("Undeliverable", -1), ("Cancelled", 1)],
+)
+def test_a_command_that_did_not_run_tells_nothing_of_the_process(status: str, code: int) -> None:
+    """A process that is still stopped would be taken for one that somebody else has ended."""
+    with pytest.raises(AwsError, match=f"{status} with exit code {code} on i-1"):
+        process.process_state(shell({"Status": status, "ResponseCode": code}), "i-1", "web")
 
 
 def signals(name: str) -> tuple[Call, ...]:
@@ -421,8 +432,33 @@ def test_a_killed_process_is_absent_or_its_instance_is() -> None:
     sent = aws.sent[0].parameters
     assert (sent["InstanceIds"], sent["Parameters"]) == (["i-1"], command)
     assert strike.effect(shell(success("S"))) == Effect(False, "web on i-1 is running")
-    gone: Any = CannedAws({"SendCommand": ResourceGone("gone", code="InvalidInstanceId")})
-    assert strike.effect(gone) == Effect(True, "i-1 has been replaced since")
+    assert strike.effect(unmanaged("terminated")) == Effect(True, "i-1 has been replaced since")
+
+
+def unmanaged(*states: str) -> Any:
+    """An instance in such a state, out of Systems Manager's reach; without a state, none."""
+    refused = ResourceGone("not in a valid state", code="InvalidInstanceId")
+    found = reservations(*(instance("i-1", state=state) for state in states))
+    return CannedAws({"SendCommand": refused, "DescribeInstances": found})
+
+
+@pytest.mark.parametrize("state", ["pending", "running", "stopping"])
+def test_an_instance_whose_agent_does_not_answer_is_not_gone(state: str) -> None:
+    """Its process may be as we left it: no end of an undo, and no proof of a kill."""
+    setting = ProcessState("i-1", "us-east-1a", "web")
+    reading = ProcessState.read_all(unmanaged(state), [setting])[setting]
+    assert isinstance(reading, AwsError)
+    assert not isinstance(reading, ResourceGone)
+    assert f"i-1, which is {state}" in str(reading)
+    with pytest.raises(AwsError, match="does not reach i-1"):
+        KillProcess("i-1", "us-east-1a", "web").effect(unmanaged(state))
+
+
+@pytest.mark.parametrize("states", [(), ("terminated",), ("shutting-down",), ("stopped",)])
+def test_an_instance_that_has_stopped_has_taken_its_processes_with_it(states: Any) -> None:
+    """There is nothing to continue."""
+    setting = ProcessState("i-1", "us-east-1a", "web")
+    assert isinstance(ProcessState.read_all(unmanaged(*states), [setting])[setting], ResourceGone)
 
 
 def test_what_has_no_tags_has_none() -> None:

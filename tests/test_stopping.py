@@ -9,6 +9,7 @@ import pytest
 from chaoslib.exceptions import InterruptExecution
 
 from chaosgrade.stopping import StopRequest
+from chaosgrade.trial import Halt
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -39,13 +40,14 @@ def test_the_former_handler_is_called_and_comes_back() -> None:
 
 
 def test_what_is_ignored_stays_ignored() -> None:
-    """nohup means it."""
+    """nohup means it, to the command as to Chaos Toolkit below it."""
     former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         stop = StopRequest()
-        with stop.on_signals():
+        with stop.on_signals(), Halt().on_signals() as halt:
             os.kill(os.getpid(), signal.SIGHUP)
             stop.check()
+        assert not halt.requested
     finally:
         signal.signal(signal.SIGHUP, former)
 
@@ -92,15 +94,19 @@ def test_a_wait_ends_when_another_thread_requests_a_stop() -> None:
     asking.join()
 
 
-def test_what_undoes_is_not_interrupted() -> None:
-    """However often it is told to stop; that it was told is known all the same."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
+def test_what_undoes_is_not_interrupted(number: int) -> None:
+    """However often it is told to stop; that it was told is known all the same.
+
+    Chaos Toolkit's own ways to end a run are the last two.
+    """
     seen: list[int] = []
-    former = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+    former = signal.signal(number, lambda number, frame: seen.append(number))
     try:
         stop = StopRequest()
         with stop.on_signals():
             stop.begin_undo()
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
     finally:
-        signal.signal(signal.SIGTERM, former)
+        signal.signal(number, former)
     assert (seen, stop.requested) == ([], True)

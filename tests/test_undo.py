@@ -11,11 +11,13 @@ import pytest
 from chaosgrade.aws import Call, ResourceGone
 from chaosgrade.changes import reading, registry
 from chaosgrade.changes import undo as undoing
+from chaosgrade.changes.group_processes import SuspendedProcesses
 from chaosgrade.changes.journal import Entry, Intent, Journal, State
 from chaosgrade.changes.model import Change, Live
 from chaosgrade.changes.reading import looks, read, wait_until
 from chaosgrade.changes.undo import Undone, undo
 from chaosgrade.errors import AwsError, ChaosgradeError
+from tests.canned_aws import CannedAws
 from tests.fake_aws import STAGE, Dial, FakeAws, refuse, registered
 
 PLACE = replace(STAGE, time_scale=900.0)
@@ -128,7 +130,10 @@ def test_a_kind_that_is_not_known_stays_outstanding(journal: Journal) -> None:
     aws: Any = FakeAws({"a": 2, "b": 2}, PLACE)
     known, unknown = intended(journal, "a", "b")
     unknown = replace(unknown, kind="later:dial")
-    undone = {u.entry.id: u for u in undo([known, unknown], None, aws)}
+    other = replace(known, id=99, address='{"name": "a", "colour": "red"}')
+    undone = {u.entry.id: u for u in undo([known, unknown, other], None, aws)}
+    assert undone[other.id].state is State.UNREVERTED
+    assert "with fields that this version does not know" in undone[other.id].detail
     assert undone[known.id].state is State.UNDONE
     assert undone[unknown.id] == Undone(
         unknown,
@@ -342,3 +347,35 @@ def test_an_error_that_is_no_answer_of_aws_is_told(journal: Journal) -> None:
     assert outcome(undo(intended(journal, "a"), None, aws)) == {
         "a": (State.UNREVERTED, "no such profile")
     }
+
+
+def test_what_others_have_resumed_does_not_keep_the_rest_suspended(
+    journal: Journal, seconds: list[float]
+) -> None:
+    """Somebody on call may resume Launch in mid-outage: AZRebalance is still ours to resume."""
+    setting = SuspendedProcesses("web", ("AZRebalance", "HealthCheck", "Launch"))
+    change = Change(setting, ["AZRebalance", "HealthCheck", "Launch"])
+    suspended = {"AZRebalance", "HealthCheck"}
+
+    def resume(parameters: Any) -> Any:
+        suspended.difference_update(parameters["ScalingProcesses"])
+        return {}
+
+    def groups(parameters: Any) -> Any:
+        processes = [{"ProcessName": name} for name in suspended]
+        group = {"AutoScalingGroupName": "web", "SuspendedProcesses": processes}
+        return {"AutoScalingGroups": [group]}
+
+    aws: Any = CannedAws({"DescribeAutoScalingGroups": groups, "ResumeProcesses": resume}, PLACE)
+    entries = journal.intend("r1", [Intent(change, ["HealthCheck"])], lease_s=60.0, now=1.0)
+    (undone,) = undo(entries, journal, aws)
+    assert (undone.state, suspended) == (State.UNDONE, {"HealthCheck"})
+    assert undone.detail == "is as before again: ['HealthCheck']"
+    assert journal.outstanding("r1") == []
+
+    suspended.clear()
+    (undone,) = undo(entries, None, aws)
+    assert (undone.state, undone.entry) == (State.CONFLICT, entries[0])
+    assert undone.detail == (
+        "is [] now, without what was ours: somebody else has changed the former ['HealthCheck']"
+    )

@@ -15,6 +15,7 @@ from chaosgrade.changes.network_acl import tags_of
 GROUP_TAG = "aws:autoscaling:groupName"
 _TAGGED_AT_ONCE = 20
 _FILTER_VALUES = 200
+_GROUPS_AT_ONCE = 100
 
 type OptIn = tuple[str, str] | None
 type Population = Mapping[str, str | None]
@@ -98,8 +99,8 @@ def capacities(
             instances.add(instance["InstanceId"])
             if name := tags_of(instance).get(GROUP_TAG):
                 names.add(name)
-    if names:
-        for group in _groups(aws, {"AutoScalingGroupNames": sorted(names)}):
+    for some in batched(sorted(names), _GROUPS_AT_ONCE):
+        for group in _groups(aws, {"AutoScalingGroupNames": list(some)}):
             healthy = frozenset(
                 i["InstanceId"]
                 for i in group["Instances"]
@@ -210,7 +211,8 @@ def _instances(aws: Aws, key: str, values: Iterable[str]) -> Iterator[dict[str, 
 
 
 def _groups(aws: Aws, parameters: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    call = Call("autoscaling", "DescribeAutoScalingGroups", {"MaxRecords": 100, **parameters})
+    records = {"MaxRecords": _GROUPS_AT_ONCE}
+    call = Call("autoscaling", "DescribeAutoScalingGroups", {**records, **parameters})
     return aws.pages(call, "AutoScalingGroups")
 
 

@@ -18,8 +18,10 @@ from chaosgrade.changes.reading import looks, read, wait_until
 from chaosgrade.changes.target_lock import TargetLock
 from chaosgrade.changes.undo import Undone, undo
 from chaosgrade.clock import Clock
-from chaosgrade.errors import AwsError, ChaosgradeError, Exit
-from chaosgrade.evidence import EvidenceLog, Json
+from chaosgrade.errors import AwsError, ChaosgradeError, Exit, Refused
+from chaosgrade.evidence import EvidenceError, EvidenceLog, Json
+from chaosgrade.machine import uptime_s
+from chaosgrade.stopping import StopRequest
 
 EFFECT_TIMEOUT_S = 180.0
 """How long a change may take to become visible, in AWS seconds."""
@@ -67,6 +69,8 @@ class Engine:
         run: the run's id, already opened in the journal.
         clock: the run's time.
         lock: the right to change things here, confirmed before each transaction; None for none.
+        watched: raises before a transaction that nobody would undo if this process died.
+        stop: whether somebody, or a stop condition, has asked for an end; None for nobody.
         evidence: where applied, proven and undone changes are recorded; None outside graded runs.
         lease_s: how long the changes may stay, in seconds from the intent.
     """
@@ -80,12 +84,16 @@ class Engine:
         clock: Clock,
         *,
         lock: TargetLock | None = None,
+        watched: Callable[[], None] = lambda: None,
+        stop: StopRequest | None = None,
         evidence: EvidenceLog | None = None,
         lease_s: float = 3600.0,
     ) -> None:
         guard.check_lease(lease_s)
         self.run = run
         self._target_lock = lock
+        self._watched = watched
+        self._stop = stop or StopRequest()
         self._aws = aws
         self._guard = guard
         self._journal = journal
@@ -114,9 +122,11 @@ class Engine:
         not visible within `EFFECT_TIMEOUT_S` is reported as not proven if nothing depends on it.
 
         Raises:
-            Refused: the guard refused.
+            Refused: the guard refused, or the lease was over before everything had left.
             JournalError: the intents could not be committed; nothing was sent.
             AwsError: a call was refused.
+            EvidenceError: what was done could not be recorded.
+            InterruptExecution: a stop was requested; nothing is undone yet, the run is about to.
 
         When it raises, what it had changed has been undone as far as AWS let it; the rest is
         outstanding, and undone with the run.
@@ -134,7 +144,8 @@ class Engine:
                 live = {}  # the next wave has to look anew: this one has changed things
         except ChaosgradeError as error:
             unsent = [entry for entry in entries if entry.id not in self._sent]
-            self._journal.mark(unsent, State.UNDONE, "was never sent")
+            with contextlib.suppress(JournalError):  # then the undo finds them as before
+                self._journal.mark(unsent, State.UNDONE, "was never sent")
             left = [u for u in self._undo(entries) if u.state == State.UNREVERTED]
             if left:
                 message = f"{error}; {len(left)} of {len(entries)} changes are not undone yet"
@@ -152,7 +163,7 @@ class Engine:
     def _end_lasting(self) -> None:
         for strike in self._lasting:
             if death := strike.end():
-                self._record(
+                self._tell(
                     "problem",
                     source="changes",
                     detail=f"what did harm has ended before its time: {death}",
@@ -164,6 +175,7 @@ class Engine:
     ) -> tuple[list[Entry], Mapping[Setting, Reading]]:
         """Pass the guard and commit what is about to be done, as one."""
         changes = [change for wave in waves for change in wave]
+        self._watched()
         # Under the lock of all runs: none may be counted out between its check and its intent.
         with self._journal.exclusive():
             if self._target_lock is not None:
@@ -228,6 +240,12 @@ class Engine:
         if self._closed:
             return
         self._guard.admit(change)
+        # Whoever looked may have looked for long, or slept: by now others may have undone this.
+        if self._closed:
+            return
+        self._stop.check()
+        if entry.lease_uptime <= uptime_s():
+            raise Refused(f"{entry.summary}: its lease was over before it was made")
         self._sent.add(entry.id)
         now = live if isinstance(live, Live) else Live(None)
         for call in change.calls(now):
@@ -265,7 +283,7 @@ class Engine:
         interrupted = False
 
         def over() -> bool:
-            return self._closed or interrupted
+            return self._closed or interrupted or self._stop.requested
 
         strikes = [c.subject for c in changes if isinstance(c.subject, Strike)]
         with ThreadPoolExecutor(PARALLELISM) as pool:
@@ -307,7 +325,7 @@ class Engine:
             left = [e for e in known if e.outstanding and (ids is None or e.id in ids)]
             results = undo(left, self._journal, self._aws)
         for undone in results:
-            self._record(
+            self._tell(
                 "change.undone",
                 change=undone.entry.id,
                 summary=undone.entry.summary,
@@ -315,6 +333,11 @@ class Engine:
                 detail=undone.detail,
             )
         return results
+
+    def _tell(self, kind: str, **data: object) -> None:
+        """Record what happens on the way back: no undo fails for want of evidence."""
+        with contextlib.suppress(EvidenceError):
+            self._record(kind, **data)
 
     def _record(self, kind: str, **data: object) -> None:
         if self._evidence is not None:

@@ -93,6 +93,10 @@ class SuspendedProcesses:
             if processes
         )
 
+    def without_ours(self, before: Json, wanted: Json, now: Json) -> Json:
+        former, given = set(_names(before)), set(_names(wanted))
+        return sorted((set(_names(now)) - (given - former)) | (former - given))
+
     def summary(self, value: Json) -> str:
         names = _names(value)
         if not names:

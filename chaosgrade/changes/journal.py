@@ -88,6 +88,7 @@ class State(enum.StrEnum):
 
 
 OUTSTANDING = (State.INTENDED, State.APPLIED, State.UNREVERTED)
+_OVER = (State.UNDONE, State.CONFLICT, State.VANISHED)
 
 
 class JournalError(ChaosgradeError):
@@ -180,7 +181,8 @@ class Journal:
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        self.path = path or default_path()
+        # Absolute: a watchdog is told, and a process may change its folder.
+        self.path = (path or default_path()).absolute()
         self._lock = threading.Lock()
         with self._translated():
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -309,16 +311,23 @@ class Journal:
 
     def entries(self, run: str) -> list[Entry]:
         """Every change of a run, strikes included, the last intent first."""
-        with self._lock, self._translated():
-            rows = self._db.execute(
-                f"SELECT {_ENTRY}, checksum FROM changes WHERE run = ? ORDER BY id DESC",  # noqa: S608 - constants
-                (run,),
-            ).fetchall()
-            return [_entry(row) for row in rows]
+        return self._selected(run)
 
     def outstanding(self, run: str) -> list[Entry]:
-        """What has to be undone of a run, the last intent first."""
-        return [entry for entry in self.entries(run) if entry.outstanding]
+        """What has to be undone of a run, the last intent first.
+
+        What is over is not looked at: damage to it keeps nothing else from being undone.
+        """
+        return [entry for entry in self._selected(run, besides=_OVER) if entry.outstanding]
+
+    def _selected(self, run: str, besides: Sequence[State] = ()) -> list[Entry]:
+        without = f" AND state NOT IN ({', '.join('?' * len(besides))})" if besides else ""
+        with self._lock, self._translated():
+            rows = self._db.execute(
+                f"SELECT {_ENTRY}, checksum FROM changes WHERE run = ?{without} ORDER BY id DESC",  # noqa: S608 - constants
+                (run, *besides),
+            ).fetchall()
+            return [_entry(row) for row in rows]
 
     def runs(self) -> list[RunRow]:
         """Every run on record, the oldest first."""

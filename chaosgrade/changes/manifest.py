@@ -10,13 +10,22 @@ import base64
 import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from chaosgrade.aws import Aws, Call
+from chaosgrade.changes.group_processes import SuspendedProcesses
+from chaosgrade.changes.instance import InstanceState
 from chaosgrade.changes.journal import Entry, State
 from chaosgrade.changes.model import Setting, address
-from chaosgrade.changes.network_acl import NAME_TAG, PREFIX, BlockingAcl, name_of, tags_of
+from chaosgrade.changes.network_acl import (
+    NAME_TAG,
+    PREFIX,
+    BlockingAcl,
+    SubnetAcl,
+    name_of,
+    tags_of,
+)
 from chaosgrade.errors import ChaosgradeError
 from chaosgrade.evidence import Json
 
@@ -25,6 +34,15 @@ EXPIRES_TAG = PREFIX + "expires"
 _PART_TAG = PREFIX + "undo-"
 _PART_LENGTH = 256
 _PARTS = 40
+
+_STEPS = {
+    BlockingAcl.kind: 0,
+    SuspendedProcesses.kind: 1,
+    InstanceState.kind: 2,
+    SubnetAcl.kind: 2,
+}
+"""What a zone fault changes, in its order. Nothing else is undone for what tags say: whoever may
+write tags may not therefore have commands run by whoever recovers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,43 +122,36 @@ def _trace(run: str, acls: Sequence[dict[str, Any]]) -> Trace:
         tags = tags_of(acl)
         try:
             expires = max(expires, float(tags.get(EXPIRES_TAG, "0")))
-            found = list(_entries(run, acl, tags, len(entries)))
+            found = list(_entries(run, acl, tags))
         except (ValueError, ChaosgradeError):
             unreadable.append(str(acl["NetworkAclId"]))
             continue
         entries |= {(entry.kind, entry.address): entry for entry in found}
-    return Trace(run, expires, tuple(entries.values()), tuple(unreadable))
+    numbered = (replace(entry, id=number) for number, entry in enumerate(entries.values()))
+    return Trace(run, expires, tuple(numbered), tuple(unreadable))
 
 
-def _entries(
-    run: str, acl: Mapping[str, Any], tags: Mapping[str, str], first: int
-) -> Iterator[Entry]:
+def _entries(run: str, acl: Mapping[str, Any], tags: Mapping[str, str]) -> Iterator[Entry]:
     ours = {key: value for key, value in tags.items() if key.startswith(PREFIX)}
     itself = BlockingAcl(str(acl["VpcId"]), name_of(acl))
-    items: list[tuple[int, str, Mapping[str, Any], Json, Json]]
-    items = [(0, BlockingAcl.kind, address(itself), None, dict(ours))]
-    items += [(1, *item) for item in read(tags)]
-    for number, (wave, kind, fields, before, wanted) in enumerate(items, start=first):
-        yield _entry(run, number, wave, kind, fields, before, wanted)
+    items: list[tuple[str, Mapping[str, Any], Json, Json]]
+    items = [(BlockingAcl.kind, address(itself), None, dict(ours)), *read(tags)]
+    for kind, fields, before, wanted in items:
+        if kind not in _STEPS:
+            raise ValueError(f"no zone fault changes {kind}")
+        if before != wanted:  # another transaction of the run may have changed it, and have it
+            yield _entry(run, kind, fields, before, wanted)
 
 
-def _entry(
-    run: str,
-    number: int,
-    wave: int,
-    kind: str,
-    fields: Mapping[str, Any],
-    before: Json,
-    wanted: Json,
-) -> Entry:
+def _entry(run: str, kind: str, fields: Mapping[str, Any], before: Json, wanted: Json) -> Entry:
     from chaosgrade.changes import registry
 
     text = json.dumps(fields, sort_keys=True)
     return Entry(
-        id=number,
+        id=0,
         run=run,
         batch=0,
-        wave=wave,
+        wave=_STEPS[kind],
         kind=kind,
         address=text,
         summary=registry.setting(kind, text).summary(wanted),

@@ -101,6 +101,15 @@ class Setting(Protocol):
 
 
 @runtime_checkable
+class Divisible(Protocol):
+    """A Setting whose value has parts, so that others may change some and leave us the rest."""
+
+    def without_ours(self, before: Json, wanted: Json, now: Json) -> Json:
+        """The value `now` with what we have changed, from `before` to `wanted`, put back."""
+        ...
+
+
+@runtime_checkable
 class Strike(Protocol):
     """A one-way event on one resource. Implementations are frozen dataclasses of JSON fields."""
 

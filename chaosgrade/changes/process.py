@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from chaosgrade.aws import Aws, Call, ResourceGone
+from chaosgrade.changes.instance import described
 from chaosgrade.changes.model import Effect, Live, Reading, Resource
 from chaosgrade.changes.reading import one_by_one
 from chaosgrade.errors import AwsError
@@ -19,8 +20,12 @@ from chaosgrade.evidence import Json
 RUNNING, STOPPED, ABSENT = "running", "stopped", "absent"
 
 _COMMAND_TIMEOUT_S = 60.0
-_READS = ("ssm:SendCommand", "ssm:GetCommandInvocation")
+_READS = ("ec2:DescribeInstances", "ssm:SendCommand", "ssm:GetCommandInvocation")
 _PENDING = ("Pending", "InProgress", "Delayed")
+_NO_MATCH = 1
+"""The exit code of `ps` when it lists nothing."""
+
+_WITH_PROCESSES = ("pending", "running", "stopping")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,20 +110,22 @@ def process_state(aws: Aws, instance_id: str, process: str) -> str:
     """ "running", "stopped" or "absent".
 
     Raises:
-        ResourceGone: Systems Manager does not know the instance (any more).
-        AwsError: the command did not finish within a minute.
+        ResourceGone: the instance does not exist or does not run (any more).
+        AwsError: the command did not run, or did not finish within a minute.
     """
-    sent = aws.send(
-        Call(
-            "ssm",
-            "SendCommand",
-            {
-                "DocumentName": "AWS-RunShellScript",
-                "InstanceIds": [instance_id],
-                "Parameters": {"commands": [f"ps -o stat= -C {process}"]},
-            },
-        )
+    command = Call(
+        "ssm",
+        "SendCommand",
+        {
+            "DocumentName": "AWS-RunShellScript",
+            "InstanceIds": [instance_id],
+            "Parameters": {"commands": [f"ps -o stat= -C {process}"]},
+        },
     )
+    try:
+        sent = aws.send(command)
+    except ResourceGone as error:
+        raise _gone_or_silent(aws, instance_id, error) from None
     invocation = Call(
         "ssm",
         "GetCommandInvocation",
@@ -142,7 +149,31 @@ def process_state(aws: Aws, instance_id: str, process: str) -> str:
                 code="CommandTimeout",
             )
         time.sleep(0.2)
+    status, code = answer["Status"], answer.get("ResponseCode")
+    if status != "Success" and (status, code) != ("Failed", _NO_MATCH):
+        raise AwsError(
+            f"ssm:GetCommandInvocation: {status} with exit code {code} on {instance_id}: "
+            f"whether {process} runs there is not known",
+            code=f"Command{status}",
+        )
     stats = str(answer.get("StandardOutputContent", "")).split()
     if not stats:
         return ABSENT
     return STOPPED if all(stat.startswith("T") for stat in stats) else RUNNING
+
+
+def _gone_or_silent(aws: Aws, instance_id: str, error: ResourceGone) -> AwsError:
+    """What it means that Systems Manager does not reach an instance.
+
+    InvalidInstanceId is its word for one that has ended, and for one that runs and whose agent does
+    not answer. Source: AWS Systems Manager API Reference, SendCommand.
+    """
+    for instance in described(aws, [instance_id]):
+        state = instance["State"]["Name"]
+        if state in _WITH_PROCESSES:
+            return AwsError(
+                f"Systems Manager does not reach {instance_id}, which is {state}: "
+                "is its SSM agent running?",
+                code=error.code,
+            )
+    return error

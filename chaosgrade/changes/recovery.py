@@ -54,25 +54,33 @@ def recover(
         run: whose changes.
         journal: where they are on record.
         reach: gives the account and Region of the run.
-        entries: only these; all outstanding ones by default.
+        entries: only these; by default all that are outstanding now, whatever `run` has seen.
 
     Never raises for a change: what could not be restored is `UNREVERTED` and stays outstanding.
     """
     with journal.exclusive():
         # Looked up again under the lock: somebody may have undone them since.
-        wanted = {entry.id for entry in (run.entries if entries is None else entries)}
-        left = [entry for entry in journal.outstanding(run.row.id) if entry.id in wanted]
+        left = journal.outstanding(run.row.id)
+        if entries is not None:
+            wanted = {entry.id for entry in entries}
+            left = [entry for entry in left if entry.id in wanted]
         if not left:
             return []
         try:
             aws = (reach or reach_run)(run.row)
-            account = aws.environment.account
+            account, kind = aws.environment.account, aws.environment.kind
         except ChaosgradeError as error:
             return list(_unreachable(run.row, left, journal, error))
         if account != run.row.account:
             reason = (
                 f"these credentials belong to account {account}; "
                 f"use those of {run.row.account}, where the change was made"
+            )
+            return [_marked(entry, State.UNREVERTED, reason, journal) for entry in left]
+        if kind != run.row.environment:
+            reason = (
+                f"{aws.endpoint_url or 'what answers'} is {kind}, the change was made on "
+                f"{run.row.environment}: see AWS_ENDPOINT_URL"
             )
             return [_marked(entry, State.UNREVERTED, reason, journal) for entry in left]
         return undo(left, journal, aws)

@@ -48,7 +48,7 @@ def setting(kind: str, address: str) -> Setting:
         address: its fields as JSON.
 
     Raises:
-        UsageError: a kind that this version does not know.
+        UsageError: a kind, or fields of one, that this version does not know.
     """
     subject = _subject(SETTINGS, kind, address)
     assert isinstance(subject, Setting)  # noqa: S101 - by the mapping
@@ -68,4 +68,10 @@ def _subject(
             f"the journal holds a change of kind {kind!r}, which this version does not know; "
             "undo it with the version that made it"
         )
-    return kinds[kind](**json.loads(address))
+    try:
+        return kinds[kind](**json.loads(address))
+    except TypeError:
+        raise UsageError(
+            f"the journal holds a change of kind {kind!r} with fields that this version does not "
+            f"know ({address}); undo it with the version that made it"
+        ) from None

@@ -1,7 +1,8 @@
 """Changes of load balancers' target groups."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import batched
 from typing import ClassVar, Self
 
 from chaosgrade.aws import Aws, Call
@@ -12,21 +13,34 @@ from chaosgrade.evidence import Json
 
 REGISTERED, DEREGISTERED = "registered", "deregistered"
 
+_FILTER_VALUES = 200
+
 
 @dataclass(frozen=True, slots=True)
 class TargetRegistration:
     """Whether a target is registered with a target group. A draining target is not.
 
-    Source: Elastic Load Balancing API Reference, RegisterTargets and DescribeTargetHealth.
+    Args:
+        target_group_arn, target_id, port: which.
+        everywhere: whether it is of all Availability Zones, as an address outside the VPC is: it
+            can only be registered as such.
+        interface: id of the network interface whose address it is, "" for none. Without it the
+            address may be somebody else's by now, and would get their neighbours' requests.
+
+    Source: Elastic Load Balancing API Reference, RegisterTargets, DescribeTargetHealth and
+    TargetDescription.
     """
 
     target_group_arn: str
     target_id: str
     port: int
+    everywhere: bool = False
+    interface: str = ""
 
     kind: ClassVar[str] = "elbv2:target-registration"
     reads: ClassVar[tuple[str, ...]] = (
         "ec2:DescribeInstances",
+        "ec2:DescribeNetworkInterfaces",
         "elasticloadbalancing:DescribeTargetHealth",
     )
     writes: ClassVar[tuple[str, ...]] = (
@@ -56,16 +70,11 @@ class TargetRegistration:
 
     def calls(self, value: Json, live: Live) -> tuple[Call, ...]:
         operation = "RegisterTargets" if value == REGISTERED else "DeregisterTargets"
-        return (
-            Call(
-                "elbv2",
-                operation,
-                {
-                    "TargetGroupArn": self.target_group_arn,
-                    "Targets": [{"Id": self.target_id, "Port": self.port}],
-                },
-            ),
-        )
+        target: dict[str, Json] = {"Id": self.target_id, "Port": self.port}
+        if self.everywhere:
+            target["AvailabilityZone"] = "all"
+        parameters = {"TargetGroupArn": self.target_group_arn, "Targets": [target]}
+        return (Call("elbv2", operation, parameters),)
 
     def summary(self, value: Json) -> str:
         verb = "register" if value == REGISTERED else "deregister"
@@ -84,11 +93,33 @@ def _registered(aws: Aws, arn: str) -> set[tuple[str, int | None]]:
 
 
 def _deregistered[S: TargetRegistration](aws: Aws, settings: Sequence[S]) -> dict[S, Reading]:
-    """Those that are not registered; an instance that does not exist can never be again."""
+    """Those that are not registered; what does not exist can never be again."""
     instances = [s.target_id for s in settings if s.target_id.startswith("i-")]
     exist = existing(aws, instances)
+    holders = interfaces(aws, "network-interface-id", [s.interface for s in settings])
     return {
         setting: Live(DEREGISTERED)
         for setting in settings
-        if setting.target_id in exist or setting.target_id not in instances
+        if (setting.target_id in exist or setting.target_id not in instances)
+        and (not setting.interface or holders.get(setting.target_id) == setting.interface)
     }
+
+
+def interfaces(aws: Aws, key: str, values: Iterable[str], vpc: str = "") -> dict[str, str]:
+    """{private address: id of its network interface}, of those that a filter of EC2 lets through.
+
+    Args:
+        aws: where.
+        key, values: the filter; "" among the values counts for nothing.
+        vpc: only in this VPC.
+    """
+    found: dict[str, str] = {}
+    for some in batched(dict.fromkeys(filter(None, values)), _FILTER_VALUES):
+        filters = [{"Name": key, "Values": list(some)}]
+        if vpc:
+            filters.append({"Name": "vpc-id", "Values": [vpc]})
+        call = Call("ec2", "DescribeNetworkInterfaces", {"Filters": filters, "MaxResults": 1000})
+        for interface in aws.pages(call, "NetworkInterfaces"):
+            for address in interface["PrivateIpAddresses"]:
+                found[address["PrivateIpAddress"]] = interface["NetworkInterfaceId"]
+    return found

