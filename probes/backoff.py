@@ -31,6 +31,7 @@ READS: tuple[str, ...] = ("s3:ListBucket", "s3:GetObject")
 """IAM actions that reading logs from a bucket needs; files and arrivals need none."""
 
 _FEWEST_UNRETRIED = 3
+_WATCHED_S = 5.0  # who retries at all, while somebody waits, has then begun to
 _MOST_GAPS, _MOST_PER_RETRY, _MOST_RETRIES = 600, 120, 24
 _PICTURED = 4000
 
@@ -123,11 +124,14 @@ def _why_not(
         return INCONCLUSIVE, ("no attempt failed: there was nothing to retry",)
     if not retried.any():
         count, until = int(failed.sum()), requests.arrivals.until
-        waited_s = until - float(requests.arrivals.time[requests.last[failed]].min())
-        what = f"none of {count} failed requests was retried within {waited_s:.1f} s"
+        waited_s = until - requests.arrivals.time[requests.last[failed]]
+        what = f"none of {count} failed requests was retried within {waited_s.max():.1f} s"
         if count < _FEWEST_UNRETRIED:
             few = f"{what}: too few to tell; observe at least {_FEWEST_UNRETRIED}"
             return INCONCLUSIVE, (few,)
+        if np.count_nonzero(waited_s >= _WATCHED_S) < _FEWEST_UNRETRIED:
+            soon = f"{what}: retries may be to come; go on for {_WATCHED_S:g} s after a failure"
+            return INCONCLUSIVE, (soon,)
         return "no-retry", (what,)
     if not usable.any():
         return INCONCLUSIVE, (

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from chaosgrade.policies.backoff import judge_backoff, load_backoff_policy
 from chaosgrade.probes.arrivals import Arrivals
 from chaosgrade.probes.backoff import observe, retry_behaviour
 from chaosgrade.probes.backoff_families import FAMILIES
@@ -165,6 +166,15 @@ def test_nothing_failed_is_inconclusive() -> None:
 def test_one_unretried_failure_is_too_few() -> None:
     """Its retry may have been to come."""
     assert seen(Client("no-retry"), clients=1).family == "inconclusive"
+
+
+def test_failures_that_were_hardly_watched_do_not_show_who_never_retries() -> None:
+    """A log that ends at the moment of the outage says nothing of what came after it."""
+    calm = arrivals(Client("no-retry"), 20)
+    behaviour = observe(replace(calm, until=float(calm.time.max()))).behaviour
+    assert behaviour.family == "inconclusive"
+    assert "may be to come" in behaviour.reasons[0]
+    assert judge_backoff(behaviour, load_backoff_policy()).verdict == "inconclusive"
 
 
 def with_answers(base: Arrivals, retry_after_s: float, honoured: bool) -> Arrivals:
