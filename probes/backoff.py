@@ -123,16 +123,7 @@ def _why_not(
     if not failed.any():
         return INCONCLUSIVE, ("no attempt failed: there was nothing to retry",)
     if not retried.any():
-        count, until = int(failed.sum()), requests.arrivals.until
-        waited_s = until - requests.arrivals.time[requests.last[failed]]
-        what = f"none of {count} failed requests was retried within {waited_s.max():.1f} s"
-        if count < _FEWEST_UNRETRIED:
-            few = f"{what}: too few to tell; observe at least {_FEWEST_UNRETRIED}"
-            return INCONCLUSIVE, (few,)
-        if np.count_nonzero(waited_s >= _WATCHED_S) < _FEWEST_UNRETRIED:
-            soon = f"{what}: retries may be to come; go on for {_WATCHED_S:g} s after a failure"
-            return INCONCLUSIVE, (soon,)
-        return "no-retry", (what,)
+        return _unretried(requests, failed)
     if not usable.any():
         return INCONCLUSIVE, (
             f"Retry-After decided every gap ({answered}): observe without it to see the backoff",
@@ -143,6 +134,20 @@ def _why_not(
             "coarse, or lines are there several times",
         )
     return "", ()
+
+
+def _unretried(requests: Requests, failed: Flags) -> tuple[str, tuple[str, ...]]:
+    """Whether clients that were not seen to retry never do."""
+    count = int(failed.sum())
+    waited_s = requests.arrivals.until - requests.arrivals.time[requests.last[failed]]
+    what = f"none of {count} failed requests was retried within {waited_s.max():.1f} s"
+    if count < _FEWEST_UNRETRIED:
+        few = f"{what}: too few to tell; observe at least {_FEWEST_UNRETRIED}"
+        return INCONCLUSIVE, (few,)
+    if np.count_nonzero(waited_s >= _WATCHED_S) < _FEWEST_UNRETRIED:
+        soon = f"{what}: retries may be to come; go on for {_WATCHED_S:g} s after a failure"
+        return INCONCLUSIVE, (soon,)
+    return "no-retry", (what,)
 
 
 def _sample(requests: Requests, usable: Flags) -> Gaps:
