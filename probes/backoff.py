@@ -20,8 +20,8 @@ from chaoslib.types import Configuration, Secrets
 from chaosgrade.probes.arrivals import Arrivals, Flags, Floats, Requests
 from chaosgrade.probes.backoff_families import JITTERED, Gaps
 from chaosgrade.probes.backoff_inference import CERTAIN, Explanation, explain
-from chaosgrade.probes.retry_herd import peak_to_mean, recovery_s, since_failure
-from chaosgrade.probes.retry_limits import Survival, limits, retry_after
+from chaosgrade.probes.retry_herd import amplification, peak_to_mean, recovery, since_failure
+from chaosgrade.probes.retry_limits import Survival, limits, retry_after, to_come
 from chaosgrade.retries import INCONCLUSIVE, RetryBehaviour, RetryTrace
 from chaosgrade.session import aws_of, reported
 
@@ -180,7 +180,8 @@ def _behaviour(
         family = INCONCLUSIVE if explanation.doubts else explanation.family
         reasons = explanation.doubts or explanation.grounds
         known = _parameters(explanation, certain=not explanation.doubts)
-    found = limits(requests, _survival(explanation))
+    pending = to_come(requests, _survival(explanation))
+    found, back = limits(requests, pending), recovery(requests, pending)
     sizes = requests.sizes[failed]
     if explanation is not None:
         known["longest_gap_s"] = _longest(explanation, found.attempts, found.limited)
@@ -197,9 +198,10 @@ def _behaviour(
         requests=len(requests.first),
         failed=int(failed.sum()),
         retried=int((sizes > 1).sum()),
-        amplification=float(sizes.mean()) if len(sizes) else None,
+        amplification=amplification(requests),
         peak_to_mean=peak_to_mean(requests),
-        recovery_s=recovery_s(requests),
+        recovery_s=back.s,
+        recovery_at_least_s=back.at_least_s,
         left_out=arrivals.left_out,
         **known,
     )

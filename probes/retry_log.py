@@ -2,7 +2,8 @@
 
 JSON lines and CSV have `client` and `time` (seconds, or ISO 8601), and may have `status`,
 `retry_after` (seconds, or an HTTP date), `ended` (as time: when the attempt was answered) and
-`request` (which request of the client it belongs to). Lines that cannot be used are counted, never lost silently.
+`request` (which request of the client it belongs to). Lines that cannot be used are counted, never
+lost silently.
 
 Source: Elastic Load Balancing, "Access logs for your Application Load Balancer", log entry syntax.
 """
