@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from chaoslib.types import Configuration, Secrets
 
-from chaosgrade.probes.arrivals import Arrivals, Flags, Floats, Requests
+from chaosgrade.probes.arrivals import UNKNOWN, Arrivals, Flags, Floats, Requests
 from chaosgrade.probes.backoff_families import JITTERED, Gaps
 from chaosgrade.probes.backoff_inference import CERTAIN, Explanation, explain
 from chaosgrade.probes.retry_herd import amplification, peak_to_mean, recovery, since_failure
@@ -32,8 +32,10 @@ READS: tuple[str, ...] = ("s3:ListBucket", "s3:GetObject")
 
 _FEWEST_UNRETRIED = 3
 _WATCHED_S = 5.0  # who retries at all, while somebody waits, has then begun to
+_STEADY = frozenset({"none", "fixed"})
 _MOST_GAPS, _MOST_PER_RETRY, _MOST_RETRIES = 600, 120, 24
 _PICTURED = 4000
+_NO_STATUS = "the record tells no status: every attempt was taken for one that failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +178,7 @@ def _behaviour(
     arrivals = requests.arrivals
     family, reasons = why_not
     known: dict[str, Any] = {}
+    untold = () if (arrivals.status != UNKNOWN).any() else (_NO_STATUS,)
     if explanation is not None:
         family = INCONCLUSIVE if explanation.doubts else explanation.family
         reasons = explanation.doubts or explanation.grounds
@@ -189,7 +192,7 @@ def _behaviour(
         family=family,
         attempts=1 if family == "no-retry" else found.attempts,
         clients=1 + int(np.count_nonzero(np.diff(arrivals.client))),  # they are sorted by it
-        reasons=reasons,
+        reasons=(*reasons, *untold),
         attempts_limited=True if family == "no-retry" else found.limited,
         attempts_most=int(requests.sizes.max()),
         deadline_s=found.deadline_s,
@@ -276,6 +279,9 @@ def _longest(explanation: Explanation, attempts: int | None, limited: bool | Non
     """The longest gap that clients can make; None when nothing seems to bound it."""
     fit = explanation.fit
     last = attempts - 1 if attempts and limited else None
+    likely = {name for name, share in explanation.odds.items() if share > 1 - CERTAIN}
+    if explanation.doubts and last is None and likely - _STEADY:
+        return None  # it may be one of those whose gaps grow
     if fit.candidate.form == "decorrelated":
         if "cap_s" in fit.values:
             return float(fit.values["cap_s"])

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from chaosgrade.policies.backoff import judge_backoff, load_backoff_policy
-from chaosgrade.probes.arrivals import Arrivals, Requests
+from chaosgrade.probes.arrivals import UNKNOWN, Arrivals, Requests
 from chaosgrade.probes.backoff import observe, retry_behaviour
 from chaosgrade.probes.backoff_families import FAMILIES
 from chaosgrade.probes.retry_herd import peak_to_mean
@@ -227,6 +227,22 @@ def test_a_quota_shows_in_requests_that_are_no_longer_retried() -> None:
     quiet = recorded(who, when, until=1e4)
     behaviour = observe(replace(quiet, request=np.array(what))).behaviour
     assert behaviour.retry_quota == 35
+
+
+def test_a_family_in_doubt_bounds_no_gap() -> None:
+    """A second and a second, by a clock of seconds: what comes next may be anything."""
+    behaviour = observe(Arrivals.of(["a"] * 3, [0.0, 1.0, 2.0], [503] * 3)).behaviour
+    assert behaviour.family == "inconclusive"
+    assert behaviour.longest_gap_s is None
+
+
+def test_a_record_without_statuses_says_what_was_made_of_it() -> None:
+    """Attempts that succeeded cannot be told from retries."""
+    base = arrivals(Client("fixed"), 12)
+    told = observe(base).behaviour.reasons
+    silent = observe(replace(base, status=np.full(len(base), UNKNOWN))).behaviour.reasons
+    assert silent[:-1] == told
+    assert "tells no status" in silent[-1]
 
 
 def test_an_observation_that_ends_early_shows_no_limit() -> None:
