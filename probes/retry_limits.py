@@ -170,7 +170,9 @@ def retry_after(requests: Requests) -> tuple[str, Flags]:
     if early.mean() > 0.05:
         return "unclear", decided
     # Whoever waits longer anyway has not honoured anything.
-    at = np.abs(gap - wanted) <= np.maximum(0.1, 0.1 * wanted)
+    # Of 1.5 s the standard's header says 2: it has whole seconds only.
+    off = np.minimum(np.abs(gap - wanted), np.abs(gap - np.ceil(wanted)))
+    at = off <= np.maximum(0.1, 0.1 * wanted)
     own = requests.gap[~decided & ~np.isnan(requests.gap)]
     shorter = len(own) > 0 and float(np.median(own)) < float(np.median(wanted)) / 2
     return ("honoured" if at.mean() > 0.5 or shorter else "unclear"), decided

@@ -199,6 +199,8 @@ def test_retry_after_is_honoured_or_ignored() -> None:
     assert (honouring.retry_after, honouring.family) == ("honoured", "inconclusive")
     assert "Retry-After" in honouring.reasons[0]
     assert observe(base).behaviour.retry_after == "not-seen"
+    rounded = replace(with_answers(base, 2.0, honoured=True), retry_after=np.full(len(base), 1.5))
+    assert observe(rounded).behaviour.retry_after == "honoured", "the header has whole seconds"
 
 
 def test_a_deadline_shows_where_attempts_differ() -> None:
