@@ -18,6 +18,7 @@ PEAK_S = 0.5
 """Over which a peak of attempts is counted, in measured seconds: clients' waits are not scaled."""
 
 _FEWEST = 20  # attempts, or gaps: below, their rate or their spread is a guess
+_MORE_CALLS = 1.5  # as usual: customers ask as often as before, so that the others are attempts
 _HARDLY = 0.25  # of a gap: less than any jitter that is advised, and more than a busy machine adds
 
 
@@ -34,6 +35,8 @@ def _amplification(history: History) -> Figure:
     struck = _struck(history)
     if not struck:
         return _untouched(history)
+    if mixed := _not_told_apart(history, struck):
+        return mixed
     attempts = sum(map(len, struck))
     reason = f"{attempts} attempts of {len(struck)} calls that failed at first"
     return Figure(attempts / len(struck), reason=reason, evidence=_seqs(history, *struck))
@@ -43,6 +46,8 @@ def _attempts(history: History) -> Figure:
     struck = _struck(history)
     if not struck:
         return _untouched(history)
+    if mixed := _not_told_apart(history, struck):
+        return mixed
     longest = max(struck, key=len)
     return Figure(float(len(longest)), evidence=_seqs(history, longest))
 
@@ -106,6 +111,8 @@ def _jitter(history: History) -> Figure:
     reasons = "; ".join(seen["reasons"])
     evidence = () if history.retries_seq is None else (history.retries_seq,)
     if seen["family"] == "no-retry":
+        if mixed := _not_told_apart(history, _struck(history)):
+            return mixed
         return Figure(1.0, reason=f"clients do not retry: {reasons}", evidence=evidence)
     if seen["jitter_share"] is None:
         spread = _spread(history)
@@ -148,6 +155,26 @@ def _struck(history: History) -> list[list[CallAttempt]]:
         and history.fault_at <= attempts[0].at < end
         and not attempts[0].ok
     ]
+
+
+def _not_told_apart(history: History, struck: Sequence[Sequence[CallAttempt]]) -> Figure | None:
+    """Nothing, and why, where calls seem to be attempts of each other; None where they do not.
+
+    Who retries without passing on the trace id makes a new call of each attempt.
+    """
+    before = [call for call in history.calls if history.fault_at and call.at < history.fault_at]
+    if len(struck) < 2 * _FEWEST or len(before) < _FEWEST or history.fault_at is None:
+        return None
+    end = history.over_at or history.calls[-1].at
+    usual = len({call.call for call in before}) / (history.fault_at - before[0].at)
+    often = len(struck) / (end - history.fault_at) / usual
+    if often < _MORE_CALLS:
+        return None
+    reason = (
+        f"{often:.1f} times as many calls as before the fault: attempts of a call cannot be told "
+        "apart when callers do not pass on the trace id (X-Amzn-Trace-Id)"
+    )
+    return Figure(None, reason=reason, evidence=_seqs(history, *struck))
 
 
 def _untouched(history: History) -> Figure:

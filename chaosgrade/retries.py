@@ -40,12 +40,16 @@ class RetryBehaviour:
         requests: how many were observed.
         failed: how many of them failed at first.
         retried: how many of these were retried.
-        amplification: attempts by request, of those that failed at first; None when none did.
+        amplification: attempts by request while everything fails: of those that failed at first,
+            as far as they would have gone without a success; None when none failed.
         longest_gap_s: the longest gap that these clients can make, as far as that is known.
-        peak_to_mean: the busiest hundredth of the time from failure to last retry against the mean,
-            had all requests failed at once; None below twenty retried requests.
-        recovery_s: from the first success after the failures until 95% of the requests that had
-            failed before and were tried again were answered; None when nothing recovered.
+        peak_to_mean: retries in the busiest hundredth of the time from failure to a retry against
+            the mean, had all requests failed at once; 100 when all come back together, None where
+            there are too few.
+        recovery_s: from the first success after the failures until 95% of the requests were
+            answered that had failed before and not given up; None when nothing recovered, or more
+            still waited when the observation ended.
+        recovery_at_least_s: the same, or, when more still waited, how long they had by then.
         left_out: what was not used, and why.
     """
 
@@ -74,6 +78,7 @@ class RetryBehaviour:
     longest_gap_s: float | None = None
     peak_to_mean: float | None = None
     recovery_s: float | None = None
+    recovery_at_least_s: float | None = None
     left_out: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:

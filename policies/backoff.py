@@ -201,7 +201,7 @@ def _peak_to_mean(seen: RetryBehaviour, rule: AtMost) -> Ruling:
     if seen.family == "no-retry":
         return Ruling("peak_to_mean", PASSED, "no retries", bound, "", rule.reason)
     if seen.peak_to_mean is None:
-        why = f"only {seen.retried} requests were retried: chance would decide, observe at least 20"
+        why = f"only {seen.retried} requests were retried: chance would decide, observe at least 60"
         return Ruling("peak_to_mean", INCONCLUSIVE, "unknown", bound, why, rule.reason)
     verdict = PASSED if seen.peak_to_mean <= rule.at_most else FAILED
     return Ruling("peak_to_mean", verdict, f"{seen.peak_to_mean:.3g}×", bound, "", rule.reason)
@@ -209,6 +209,11 @@ def _peak_to_mean(seen: RetryBehaviour, rule: AtMost) -> Ruling:
 
 def _recovery(seen: RetryBehaviour, rule: AtMost) -> Ruling:
     bound = f"≤ {rule.at_most:g} s"
+    least_s = seen.recovery_at_least_s
+    if seen.recovery_s is None and least_s is not None:
+        verdict = FAILED if least_s > rule.at_most else INCONCLUSIVE
+        why = "more than 5% still waited when the observation ended: observe for longer"
+        return Ruling("recovery_s", verdict, f"≥ {least_s:.3g} s", bound, why, rule.reason)
     if seen.recovery_s is None:
         why = "the dependency was not seen to recover"
         return Ruling("recovery_s", UNSEEN, "—", bound, why, rule.reason)

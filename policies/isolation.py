@@ -82,7 +82,7 @@ class IsolationPolicy:
             Finding(
                 "customers are spread no less evenly than by chance",
                 None if by_chance is None else by_chance >= self.significance,
-                "everybody has all workers"
+                "too few customers to tell, or everybody has all workers"
                 if by_chance is None
                 else f"the chance of this or worse is {by_chance:.2g}",
             ),

@@ -134,6 +134,8 @@ class _Conduct[T]:
     ) -> None:
         if retry_if is None and retry_on == ():
             raise UsageError("say what to retry: retry_if for results, retry_on for exceptions")
+        if not isinstance(retry_on, type | tuple) and not callable(retry_on):
+            raise UsageError(f"retry_on must be a type, a tuple or a function, got {retry_on!r}")
         self._policy = policy
         self._random = random
         self._retry_if = retry_if

@@ -62,6 +62,21 @@ def poisoned_in_shard(n: int, k: int, poisonous: int) -> tuple[Fraction, ...]:
     )
 
 
+def workers_poisoned(n: int, k: int, poisonous: int) -> tuple[Fraction, ...]:
+    """The chance that u of n workers are lost to `poisonous` customers, for u from 0 to n."""
+    _check(n, k)
+    _check_count("poisonous", poisonous)
+    cases = [1, *[0] * n]
+    for _ in range(poisonous):
+        following = [0] * (n + 1)
+        for u, ways in enumerate(cases):
+            for new in range(min(k, n - u) + 1) if ways else ():
+                following[u + new] += ways * comb(u, k - new) * comb(n - u, new)
+        cases = following
+    total = comb(n, k) ** poisonous
+    return tuple(Fraction(ways, total) for ways in cases)
+
+
 def full_loss(n: int, k: int, poisonous: int) -> Fraction:
     """The chance that `poisonous` customers together take down all workers of another one.
 

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from chaoslib.types import Configuration, Secrets
 
-from chaosgrade.probes.arrivals import Arrivals, Flags, Floats, Requests
+from chaosgrade.probes.arrivals import UNKNOWN, Arrivals, Flags, Floats, Requests
 from chaosgrade.probes.backoff_families import JITTERED, Gaps
 from chaosgrade.probes.backoff_inference import CERTAIN, Explanation, explain
-from chaosgrade.probes.retry_herd import peak_to_mean, recovery_s, since_failure
-from chaosgrade.probes.retry_limits import Survival, limits, retry_after
+from chaosgrade.probes.retry_herd import amplification, peak_to_mean, recovery, since_failure
+from chaosgrade.probes.retry_limits import Survival, limits, retry_after, to_come
 from chaosgrade.retries import INCONCLUSIVE, RetryBehaviour, RetryTrace
 from chaosgrade.session import aws_of, reported
 
@@ -31,8 +31,11 @@ READS: tuple[str, ...] = ("s3:ListBucket", "s3:GetObject")
 """IAM actions that reading logs from a bucket needs; files and arrivals need none."""
 
 _FEWEST_UNRETRIED = 3
+_WATCHED_S = 5.0  # who retries at all, while somebody waits, has then begun to
+_STEADY = frozenset({"none", "fixed"})
 _MOST_GAPS, _MOST_PER_RETRY, _MOST_RETRIES = 600, 120, 24
 _PICTURED = 4000
+_NO_STATUS = "the record tells no status: every attempt was taken for one that failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +125,7 @@ def _why_not(
     if not failed.any():
         return INCONCLUSIVE, ("no attempt failed: there was nothing to retry",)
     if not retried.any():
-        count, until = int(failed.sum()), requests.arrivals.until
-        waited_s = until - float(requests.arrivals.time[requests.last[failed]].min())
-        what = f"none of {count} failed requests was retried within {waited_s:.1f} s"
-        if count < _FEWEST_UNRETRIED:
-            few = f"{what}: too few to tell; observe at least {_FEWEST_UNRETRIED}"
-            return INCONCLUSIVE, (few,)
-        return "no-retry", (what,)
+        return _unretried(requests, failed)
     if not usable.any():
         return INCONCLUSIVE, (
             f"Retry-After decided every gap ({answered}): observe without it to see the backoff",
@@ -139,6 +136,20 @@ def _why_not(
             "coarse, or lines are there several times",
         )
     return "", ()
+
+
+def _unretried(requests: Requests, failed: Flags) -> tuple[str, tuple[str, ...]]:
+    """Whether clients that were not seen to retry never do."""
+    count = int(failed.sum())
+    waited_s = requests.arrivals.until - requests.arrivals.time[requests.last[failed]]
+    what = f"none of {count} failed requests was retried within {waited_s.max():.1f} s"
+    if count < _FEWEST_UNRETRIED:
+        few = f"{what}: too few to tell; observe at least {_FEWEST_UNRETRIED}"
+        return INCONCLUSIVE, (few,)
+    if np.count_nonzero(waited_s >= _WATCHED_S) < _FEWEST_UNRETRIED:
+        soon = f"{what}: retries may be to come; go on for {_WATCHED_S:g} s after a failure"
+        return INCONCLUSIVE, (soon,)
+    return "no-retry", (what,)
 
 
 def _sample(requests: Requests, usable: Flags) -> Gaps:
@@ -167,11 +178,13 @@ def _behaviour(
     arrivals = requests.arrivals
     family, reasons = why_not
     known: dict[str, Any] = {}
+    untold = () if (arrivals.status != UNKNOWN).any() else (_NO_STATUS,)
     if explanation is not None:
         family = INCONCLUSIVE if explanation.doubts else explanation.family
         reasons = explanation.doubts or explanation.grounds
         known = _parameters(explanation, certain=not explanation.doubts)
-    found = limits(requests, _survival(explanation))
+    pending = to_come(requests, _survival(explanation))
+    found, back = limits(requests, pending), recovery(requests, pending)
     sizes = requests.sizes[failed]
     if explanation is not None:
         known["longest_gap_s"] = _longest(explanation, found.attempts, found.limited)
@@ -179,7 +192,7 @@ def _behaviour(
         family=family,
         attempts=1 if family == "no-retry" else found.attempts,
         clients=1 + int(np.count_nonzero(np.diff(arrivals.client))),  # they are sorted by it
-        reasons=reasons,
+        reasons=(*reasons, *untold),
         attempts_limited=True if family == "no-retry" else found.limited,
         attempts_most=int(requests.sizes.max()),
         deadline_s=found.deadline_s,
@@ -188,9 +201,10 @@ def _behaviour(
         requests=len(requests.first),
         failed=int(failed.sum()),
         retried=int((sizes > 1).sum()),
-        amplification=float(sizes.mean()) if len(sizes) else None,
+        amplification=amplification(requests),
         peak_to_mean=peak_to_mean(requests),
-        recovery_s=recovery_s(requests),
+        recovery_s=back.s,
+        recovery_at_least_s=back.at_least_s,
         left_out=arrivals.left_out,
         **known,
     )
@@ -265,6 +279,9 @@ def _longest(explanation: Explanation, attempts: int | None, limited: bool | Non
     """The longest gap that clients can make; None when nothing seems to bound it."""
     fit = explanation.fit
     last = attempts - 1 if attempts and limited else None
+    likely = {name for name, share in explanation.odds.items() if share > 1 - CERTAIN}
+    if explanation.doubts and last is None and likely - _STEADY:
+        return None  # it may be one of those whose gaps grow
     if fit.candidate.form == "decorrelated":
         if "cap_s" in fit.values:
             return float(fit.values["cap_s"])

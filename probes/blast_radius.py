@@ -11,10 +11,9 @@ from chaosgrade import evidence as records
 from chaosgrade.clock import Clock
 from chaosgrade.errors import UsageError
 from chaosgrade.history import read_history
-from chaosgrade.policies.shard_mathematics import poisoned_in_shard
 from chaosgrade.probes import traffic
 from chaosgrade.probes.sharding_assignment import read_assignment
-from chaosgrade.probes.suffering import Expectation, Seen, expected_of, reach
+from chaosgrade.probes.suffering import Expectation, Seen, expected_of, expected_of_size, reach
 from chaosgrade.session import Session, aws_of, reported
 from chaosgrade.stopping import StopRequest
 from chaosgrade.traffic.address import address_of, name_server_of
@@ -196,8 +195,7 @@ def _expectation(
         raise UsageError(
             f"give workers and shard, or an assignment, got workers={workers}, shard={shard}"
         )
-    lost = poisoned_in_shard(workers, shard, len(poisoned))
-    return Expectation(workers, lost, tries, distinct)
+    return expected_of_size(workers, shard, len(poisoned), tries, distinct=distinct)
 
 
 def _evidence(session: Session | None, evidence: str | None) -> Path:

@@ -9,7 +9,9 @@ import numpy as np
 from chaosgrade.probes.arrivals import Flags, Floats, Integers, Requests
 
 _LATE_S = 0.1
-_UNLIKELY = 0.01
+UNLIKELY = 0.01
+"""Below this probability of a retry to come, a request is over."""
+
 _FEWEST_OF_CLIENT = 4
 
 type Survival = Callable[[int, Floats], Floats]
@@ -33,28 +35,37 @@ class Limits:
     quota: int | None
 
 
-def limits(requests: Requests, survival: Survival | None) -> Limits:
-    """Limits of requests that failed to the end.
+def to_come(requests: Requests, survival: Survival | None) -> Floats:
+    """Probability that each request's next retry, if it makes one, was not to be seen yet.
 
     Args:
         requests: at least one.
         survival: of the family that was found; None when it is not known.
     """
     arrivals, last, sizes = requests.arrivals, requests.last, requests.sizes
+    ended = np.where(np.isnan(arrivals.ended[last]), arrivals.time[last], arrivals.ended[last])
+    return _pending(sizes, np.maximum(arrivals.until - ended, 0.0), requests, survival)
+
+
+def limits(requests: Requests, pending: Floats) -> Limits:
+    """Limits of requests that failed to the end.
+
+    Args:
+        requests: at least one.
+        pending: of each, `to_come`.
+    """
+    arrivals, last, sizes = requests.arrivals, requests.last, requests.sizes
     failed = ~arrivals.succeeded[last]
     if not failed.any():
         return Limits(None, None, None, None)
     # A request may have had another retry to come when the observation ended.
-    ended = np.where(np.isnan(arrivals.ended[last]), arrivals.time[last], arrivals.ended[last])
-    left_s = np.maximum(arrivals.until - ended, 0.0)
-    pending = _pending(sizes, left_s, requests, survival)
-    over = failed & (pending < _UNLIKELY)
+    over = failed & (pending < UNLIKELY)
     most = int(sizes[failed].max())
     at_most = failed & (sizes == most)
     quota = _quota(requests, failed, most)
     short = over & (sizes < most)
     # One of them alone may always have had one to come; all of them together hardly.
-    none_to_come = float(np.exp(np.log(np.maximum(pending[at_most], 1e-300)).sum())) < _UNLIKELY
+    none_to_come = float(np.exp(np.log(np.maximum(pending[at_most], 1e-300)).sum())) < UNLIKELY
     if quota is None and short.sum() > 0.1 * max(1, int(over.sum())):
         deadline_s = _deadline(requests, over)
         return Limits(None, True if deadline_s else None, deadline_s, None)
@@ -73,7 +84,6 @@ def _pending(
     requests: Requests,
     survival: Survival | None,
 ) -> Floats:
-    """Probability that each request's next retry, if there is one, is not to be seen yet."""
     pending = np.ones(len(sizes))
     gaps = requests.gap[~np.isnan(requests.gap)]
     longest_s = float(np.max(gaps)) if len(gaps) else math.inf
@@ -160,7 +170,9 @@ def retry_after(requests: Requests) -> tuple[str, Flags]:
     if early.mean() > 0.05:
         return "unclear", decided
     # Whoever waits longer anyway has not honoured anything.
-    at = np.abs(gap - wanted) <= np.maximum(0.1, 0.1 * wanted)
+    # Of 1.5 s the standard's header says 2: it has whole seconds only.
+    off = np.minimum(np.abs(gap - wanted), np.abs(gap - np.ceil(wanted)))
+    at = off <= np.maximum(0.1, 0.1 * wanted)
     own = requests.gap[~decided & ~np.isnan(requests.gap)]
     shorter = len(own) > 0 and float(np.median(own)) < float(np.median(wanted)) / 2
     return ("honoured" if at.mean() > 0.5 or shorter else "unclear"), decided

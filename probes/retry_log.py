@@ -1,8 +1,9 @@
 """Attempts from logs: JSON lines, CSV and access logs of Application Load Balancers, also gzipped.
 
 JSON lines and CSV have `client` and `time` (seconds, or ISO 8601), and may have `status`,
-`retry_after` (seconds), `ended` (as time: when the attempt was answered) and `request` (which
-request of the client it belongs to). Lines that cannot be used are counted, never lost silently.
+`retry_after` (seconds, or an HTTP date), `ended` (as time: when the attempt was answered) and
+`request` (which request of the client it belongs to). Lines that cannot be used are counted, never
+lost silently.
 
 Source: Elastic Load Balancing, "Access logs for your Application Load Balancer", log entry syntax.
 """
@@ -12,6 +13,7 @@ import gzip
 import io
 import itertools
 import json
+import math
 import re
 import sys
 import zlib
@@ -28,15 +30,21 @@ from numpy.typing import NDArray
 
 from chaosgrade.aws import Aws, Call
 from chaosgrade.errors import UsageError
+from chaosgrade.policies.retry_after import retry_after_s
 from chaosgrade.probes.alb_entry import ALB_ENTRY
-from chaosgrade.probes.arrivals import UNANSWERED, UNKNOWN, Arrivals
+from chaosgrade.probes.arrivals import UNANSWERED, UNKNOWN, Arrivals, Floats
 from chaosgrade.probes.senders import Sender, clients_of
 
 FORMATS = ("json", "csv", "alb")
 
 _BATCH = 50_000  # lines
 _SHOWN = 60
+_TEST_FILE = "ELBAccessLogTestFile"  # what a load balancer writes first, to see whether it may
 _MISSING = ("", "-", None)
+_CODE = re.compile(r"\s*[1-5][0-9]{2}\b")  # "200", and also 200.0 as tables have it, or "200 OK"
+_SINCE_1970_S = 1e9  # below it, times count from something else, to which a date says nothing
+_NOT_ALIKE = (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError,
+              RecursionError)  # fmt: skip
 _FIELDS = ("client", "time", "status", "retry_after", "ended", "request")
 
 
@@ -74,7 +82,8 @@ class _Columns:
             raise ValueError("a row lacks its client or its time")
         nothing = np.full(many, np.nan)
         ended = _seconds(columns["ended"]) if "ended" in columns else nothing
-        asked = _seconds(columns["retry_after"]) if "retry_after" in columns else nothing
+        answered = np.where(np.isnan(ended), time, ended)
+        asked = _waits(columns["retry_after"], answered) if "retry_after" in columns else nothing
         status = np.full(many, UNKNOWN)
         if "status" in columns:
             codes = {value: _status(value) for value in set(columns["status"])}
@@ -94,7 +103,7 @@ class _Columns:
             return
         try:
             self.add({name: [row[name]] for name in _FIELDS if name in row})
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, OverflowError):
             self.unusable["no client or time that makes sense"] += 1
 
     def arrivals(self) -> Arrivals:
@@ -157,6 +166,8 @@ def read(
     """
     if format is not None and format not in FORMATS:
         raise UsageError(f"--format must be one of {', '.join(FORMATS)}, got {format!r}")
+    if list(names).count("-") > 1:
+        raise UsageError("standard input can be read once, got --log - more than once")
     columns = _Columns()
     for name, stream in _streams(names, aws, stdin):
         before = columns.count
@@ -192,6 +203,8 @@ def _objects(name: str, aws: Callable[[], Aws]) -> Iterator[tuple[str, BinaryIO]
     listing = Call("s3", "ListObjectsV2", {"Bucket": bucket, "Prefix": prefix})
     keys = [one["Key"] for one in _contents(place, listing) if one.get("Size", 1)]
     for key in keys:
+        if key.rpartition("/")[2] == _TEST_FILE:
+            continue
         found = True
         answer = place.send(Call("s3", "GetObject", {"Bucket": bucket, "Key": key}))
         yield f"s3://{bucket}/{key}", io.BytesIO(answer["Body"].read())
@@ -277,7 +290,7 @@ def _parse_json(_name: str, lines: Iterator[str], columns: _Columns) -> None:
             if set(map(len, rows)) != {len(names)}:
                 raise ValueError("not all objects have the same fields")
             columns.add({name: list(map(itemgetter(name), rows)) for name in names})
-        except (ValueError, TypeError, KeyError, AttributeError, IndexError):
+        except _NOT_ALIKE:
             _parse_json_lines(batch, columns)
 
 
@@ -287,7 +300,7 @@ def _parse_json_lines(batch: Iterable[str], columns: _Columns) -> None:
             continue
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             columns.unusable["not JSON"] += 1
             continue
         if isinstance(row, dict):
@@ -344,7 +357,7 @@ def _add_cells(cells: Mapping[str, Sequence[str]], columns: _Columns) -> None:
     try:
         if cells:
             columns.add(cells)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         for row in zip(*cells.values(), strict=True):
             columns.add_row(dict(zip(cells, row, strict=True)))
 
@@ -395,6 +408,30 @@ def _seconds(values: Sequence[Any]) -> "np.ndarray[tuple[int], np.dtype[np.float
     return seconds
 
 
+def _waits(values: Sequence[Any], answered: Floats) -> Floats:
+    """Seconds that answers asked to wait; NaN where they did not, or nobody could understand it.
+
+    Args:
+        answered: when each answer came, in seconds.
+    """
+    try:
+        waits = _seconds(values)
+    except (ValueError, TypeError, OverflowError):
+        waits = np.array([_wait(*one) for one in zip(values, answered.tolist(), strict=True)])
+    return np.where(waits >= 0, waits, np.nan)
+
+
+def _wait(value: Any, answered: float) -> float:
+    try:
+        wait = float(value)
+        return wait if math.isfinite(wait) else math.nan
+    except (ValueError, TypeError, OverflowError):
+        if not isinstance(value, str) or answered < _SINCE_1970_S:
+            return math.nan
+        asked = retry_after_s({"Retry-After": value}, now=answered)
+        return math.nan if asked is None else asked
+
+
 def _second(value: Any) -> float:
     if value in _MISSING:
         return float("nan")
@@ -407,13 +444,11 @@ def _second(value: Any) -> float:
 
 def _status(value: Any) -> int:
     """An HTTP status; `UNANSWERED` for words such as "reset"."""
-    if value in _MISSING:
+    text = str(value)
+    if value in _MISSING or text.lower() == "nan":
         return UNKNOWN
-    try:
-        code = int(value)
-    except ValueError:
-        return UNANSWERED
-    return code if 100 <= code <= 599 else UNANSWERED
+    code = _CODE.match(text)
+    return int(code[0]) if code else UNANSWERED
 
 
 def _is_name(kind: type) -> bool:

@@ -56,7 +56,7 @@ class Fault:
     outage_s: float | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in FAULTS and not (self.kind.isdigit() and 400 <= int(self.kind) <= 599):
+        if self.kind not in FAULTS and not (self.kind.isdecimal() and 400 <= int(self.kind) <= 599):
             raise UsageError(
                 f"--fault must be a status from 400 to 599 or one of {', '.join(FAULTS)}, "
                 f"got {self.kind!r}"

@@ -126,7 +126,8 @@ def loads(assignment: Assignment, reference: Reference) -> dict[str, Any]:
         "most": int(load.max()),
         "least": int(load.min()),
         "max_to_mean": float(load.max()) / mean,
-        "p_value": float(stats.chi2.sf(statistic, freedom)) if freedom else None,
+        # With less than a customer for each worker any assignment is as uneven as any other.
+        "p_value": float(stats.chi2.sf(statistic, freedom)) if freedom and mean >= 1 else None,
         "busiest": assignment.workers[int(load.argmax())],
         "idle": int((load == 0).sum()),
     }

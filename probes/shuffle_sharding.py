@@ -49,7 +49,8 @@ def assignment(
       null where too few pairs can tell. Beyond 20,000 customers a sample is compared; same shards
       are found among all.
     - `fairness`: {mean, most, least, max_to_mean, p_value, busiest, idle} of customers per worker.
-      `p_value` is that of a chi-square test that knows that no shard has a worker twice.
+      `p_value` is that of a chi-square test that knows that no shard has a worker twice; null with
+      less than one customer for each worker.
     - `coverage`: {covered_by_one, pair, customers_examined, by, covered, least_cover, given_up}.
       `covered_by_one` counts, among all, the customers whose workers are also those of another one,
       as of `pair`; `covered` is the share of those examined (up to 500) all of whose workers some

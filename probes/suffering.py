@@ -1,7 +1,7 @@
 """Which customers suffer with a poisoned one, beside what their sharding lets expect."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -9,7 +9,13 @@ from typing import Any
 from scipy import stats
 
 from chaosgrade.errors import UsageError
-from chaosgrade.policies.shard_mathematics import customers_affected, request_failure
+from chaosgrade.policies.shard_mathematics import (
+    customers_affected,
+    failed_in_shard,
+    poisoned_in_shard,
+    request_failure,
+    workers_poisoned,
+)
 from chaosgrade.probes.sharding_assignment import Assignment
 from chaosgrade.traffic.worker import TrafficFailed
 
@@ -29,6 +35,8 @@ class Expectation:
         lost: the chance that j of a customer's workers are lost, for j from 0 to the shard.
         tries: how often a request is tried.
         distinct: whether each try goes to another worker of the shard.
+        together: what `lost` is the mean of, with the chance of each: all customers meet the same
+            lost workers, so that they suffer together where those are many.
         shared: how many workers each customer shares with the poisoned, where that is known.
     """
 
@@ -36,6 +44,7 @@ class Expectation:
     lost: Sequence[Fraction]
     tries: int
     distinct: bool
+    together: Sequence[tuple[Fraction, Sequence[Fraction]]]
     shared: Mapping[str, int] | None = None
 
     @property
@@ -47,6 +56,30 @@ class Expectation:
     def enough(self) -> int:
         """How many lost workers make some request fail on every try."""
         return min(self.tries, self.shard) if self.distinct else 1
+
+    def suffering(self, lost: Sequence[Fraction]) -> float:
+        """The share of customers some of whose requests fail, where so many workers are lost."""
+        return float(customers_affected(lost, self.tries, distinct=self.distinct))
+
+    def fully_out(self, lost: Sequence[Fraction]) -> float:
+        """The share of customers all of whose workers are lost."""
+        return float(lost[-1])
+
+
+def expected_of_size(n: int, k: int, poisonous: int, tries: int, *, distinct: bool) -> Expectation:
+    """The expectation for shuffle sharding of which only the size is known.
+
+    Args:
+        n, k: workers, and how many of them each customer has.
+        poisonous: how many customers are poisoned.
+        tries, distinct: as of `Expectation`.
+    """
+    together = [
+        (chance, failed_in_shard(n, k, workers))
+        for workers, chance in enumerate(workers_poisoned(n, k, poisonous))
+        if chance
+    ]
+    return Expectation(n, poisoned_in_shard(n, k, poisonous), tries, distinct, together)
 
 
 def expected_of(
@@ -69,7 +102,8 @@ def expected_of(
         raise UsageError("the assignment has no customer but the poisoned")
     counts = Counter(shared.values())
     chances = [Fraction(counts[j], len(shared)) for j in range(assignment.shard + 1)]
-    return Expectation(len(assignment.workers), chances, tries, distinct, shared)
+    together = [(Fraction(1), chances)]
+    return Expectation(len(assignment.workers), chances, tries, distinct, together, shared)
 
 
 def reach(
@@ -87,8 +121,6 @@ def reach(
     suffering = {customer for customer in requests if failures[customer]}
     out = {customer for customer in suffering if failures[customer] == requests[customer]}
     failed, offered = failures.total(), requests.total()
-    some = float(customers_affected(expected.lost, expected.tries, distinct=expected.distinct))
-    everything = float(expected.lost[-1])
     if expected.shared is not None:
         for customer in sorted(requests.keys() - expected.shared.keys()):
             raise UsageError(f"the assignment has no customer {customer!r}, who made requests")
@@ -98,8 +130,8 @@ def reach(
         "shard": expected.shard,
         "customers": len(requests),
         "poisoned": sorted(poisoned),
-        "suffering": _share(len(suffering), len(requests), some),
-        "fully_out": _share(len(out), len(requests), everything),
+        "suffering": _share(len(suffering), len(requests), expected, expected.suffering),
+        "fully_out": _share(len(out), len(requests), expected, expected.fully_out),
         "requests": {
             "offered": offered,
             "failed": failed / offered,
@@ -133,14 +165,23 @@ def _tally(seen: Iterable[Seen], poisoned: frozenset[str]) -> tuple["Counter[str
     return requests, failures
 
 
-def _share(count: int, customers: int, expected: float) -> dict[str, Any]:
+def _share(
+    count: int,
+    customers: int,
+    expected: Expectation,
+    share_of: Callable[[Sequence[Fraction]], float],
+) -> dict[str, Any]:
     """A share of customers with its interval, and the chance of at least as many by luck."""
+    by_luck = sum(
+        float(chance) * float(stats.binom.sf(count - 1, customers, share_of(lost)))
+        for chance, lost in expected.together
+    )
     interval = stats.binomtest(count, customers).proportion_ci(_CONFIDENCE, method="exact")
     return {
         "customers": count,
         "share": count / customers,
         "low": float(interval.low),
         "high": float(interval.high),
-        "expected": expected,
-        "p_value": float(stats.binom.sf(count - 1, customers, expected)),
+        "expected": share_of(expected.lost),
+        "p_value": min(by_luck, 1.0),
     }

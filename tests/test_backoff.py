@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from chaosgrade.probes.arrivals import Arrivals
+from chaosgrade.policies.backoff import judge_backoff, load_backoff_policy
+from chaosgrade.probes.arrivals import UNKNOWN, Arrivals, Requests
 from chaosgrade.probes.backoff import observe, retry_behaviour
 from chaosgrade.probes.backoff_families import FAMILIES
+from chaosgrade.probes.retry_herd import peak_to_mean
 from chaosgrade.retries import RetryBehaviour
 from scripts.backoff_confusion import answers, rates, trials
 from tests.synthetic_retries import Client, arrivals, recorded
@@ -167,6 +169,15 @@ def test_one_unretried_failure_is_too_few() -> None:
     assert seen(Client("no-retry"), clients=1).family == "inconclusive"
 
 
+def test_failures_that_were_hardly_watched_do_not_show_who_never_retries() -> None:
+    """A log that ends at the moment of the outage says nothing of what came after it."""
+    calm = arrivals(Client("no-retry"), 20)
+    behaviour = observe(replace(calm, until=float(calm.time.max()))).behaviour
+    assert behaviour.family == "inconclusive"
+    assert "may be to come" in behaviour.reasons[0]
+    assert judge_backoff(behaviour, load_backoff_policy()).verdict == "inconclusive"
+
+
 def with_answers(base: Arrivals, retry_after_s: float, honoured: bool) -> Arrivals:
     """The same clients, asked to wait, and doing so or not."""
     asked = np.full(len(base), retry_after_s)
@@ -188,6 +199,8 @@ def test_retry_after_is_honoured_or_ignored() -> None:
     assert (honouring.retry_after, honouring.family) == ("honoured", "inconclusive")
     assert "Retry-After" in honouring.reasons[0]
     assert observe(base).behaviour.retry_after == "not-seen"
+    rounded = replace(with_answers(base, 2.0, honoured=True), retry_after=np.full(len(base), 1.5))
+    assert observe(rounded).behaviour.retry_after == "honoured", "the header has whole seconds"
 
 
 def test_a_deadline_shows_where_attempts_differ() -> None:
@@ -218,6 +231,22 @@ def test_a_quota_shows_in_requests_that_are_no_longer_retried() -> None:
     assert behaviour.retry_quota == 35
 
 
+def test_a_family_in_doubt_bounds_no_gap() -> None:
+    """A second and a second, by a clock of seconds: what comes next may be anything."""
+    behaviour = observe(Arrivals.of(["a"] * 3, [0.0, 1.0, 2.0], [503] * 3)).behaviour
+    assert behaviour.family == "inconclusive"
+    assert behaviour.longest_gap_s is None
+
+
+def test_a_record_without_statuses_says_what_was_made_of_it() -> None:
+    """Attempts that succeeded cannot be told from retries."""
+    base = arrivals(Client("fixed"), 12)
+    told = observe(base).behaviour.reasons
+    silent = observe(replace(base, status=np.full(len(base), UNKNOWN))).behaviour.reasons
+    assert silent[:-1] == told
+    assert "tells no status" in silent[-1]
+
+
 def test_an_observation_that_ends_early_shows_no_limit() -> None:
     """Clients that have just made their fifth attempt may be about to make a sixth."""
     base = arrivals(Client("exponential"), 30, spread_s=0.1)
@@ -238,6 +267,66 @@ def test_recovery_is_measured_from_the_first_success() -> None:
     behaviour = observe(replace(base, status=status).take(kept)).behaviour
     assert behaviour.recovery_s == pytest.approx(0.95, abs=0.15)
     assert behaviour.attempts is None, "nobody was seen to give up"
+
+
+def healing(client: Client, healed_s: float, until_s: float) -> Arrivals:
+    """Forty clients, which fail before a moment and succeed after it, as seen up to another."""
+    base = arrivals(client, 40, spread_s=1.0)
+    well = base.time >= base.time.min() + healed_s
+    more = np.zeros(len(base), dtype=bool)
+    for number in np.unique(base.client):
+        more[np.flatnonzero((base.client == number) & well)[1:]] = True
+    until = float(base.time.min()) + until_s
+    seen = replace(base, status=np.where(well, 200, 503), until=until)
+    return seen.take(~more & (base.time <= until))
+
+
+def test_who_still_waits_in_the_end_has_not_been_served() -> None:
+    """Some come back at once; for the others, that they are not back yet is no speed."""
+    client = Client("full-jitter", base_s=4.0, attempts=9)
+    early = observe(healing(client, 20.0, until_s=22.0)).behaviour
+    assert early.recovery_s is None
+    assert early.recovery_at_least_s == pytest.approx(2.0, abs=1.0)
+    verdict = judge_backoff(early, load_backoff_policy())
+    assert [r.verdict for r in verdict.rulings if r.rule == "recovery_s"] == ["inconclusive"]
+    late = observe(healing(client, 20.0, until_s=4000.0)).behaviour
+    assert late.recovery_s is not None
+    assert late.recovery_s > 10
+
+
+def test_successes_do_not_hide_how_often_clients_try_while_all_fails() -> None:
+    """Nineteen of twenty succeed at the second attempt: the others show how far all would go."""
+    base = arrivals(Client("full-jitter", attempts=8), 400)
+    lucky, attempt = base.client % 20 > 0, Requests.of(base).number
+    status = np.where(lucky & (attempt == 2), 200, 503)
+    mixed = replace(base, status=status).take(~lucky | (attempt <= 2))
+    assert np.mean(Requests.of(mixed).sizes) == pytest.approx(2.3)
+    assert observe(mixed).behaviour.amplification == pytest.approx(8.0)
+
+
+@pytest.mark.parametrize("attempts", [3, 8, 10])
+def test_a_herd_is_one_however_often_it_comes_back(attempts: int) -> None:
+    """And gaps that grow by a factor make none: most of the time passes before the last."""
+    for family in ("full-jitter", "equal-jitter", "decorrelated-jitter"):
+        client = Client(family, base_s=0.05, cap_s=20.0, attempts=attempts)
+        peak = peak_to_mean(Requests.of(arrivals(client, 60)))
+        assert peak is not None
+        assert peak < 12, family
+    for family in ("fixed", "exponential"):
+        peak = peak_to_mean(Requests.of(arrivals(Client(family, attempts=attempts), 60)))
+        assert peak is not None
+        assert peak > 25, family
+    assert peak_to_mean(Requests.of(arrivals(Client("fixed", attempts=3), 25))) is None
+
+
+def test_one_straggler_is_no_herd() -> None:
+    """Its last retry comes a minute late: all others are not at once for that."""
+    base = arrivals(Client("full-jitter", base_s=0.1), 100)
+    time = base.time.copy()
+    time[np.flatnonzero(base.client == 0)[-1]] += 60.0
+    behaviour = observe(replace(base, time=time)).behaviour
+    assert behaviour.peak_to_mean is not None
+    assert behaviour.peak_to_mean < 10
 
 
 def test_times_in_any_order_and_twice_are_the_same_observation() -> None:

@@ -52,6 +52,7 @@ def test_a_sound_client_passes_and_what_was_not_seen_does_not_count() -> None:
         ({"amplification": 9.0}, "amplification"),
         ({"peak_to_mean": 25.0}, "peak_to_mean"),
         ({"recovery_s": 300.0}, "recovery_s"),
+        ({"recovery_at_least_s": 300.0}, "recovery_s"),
         ({"retry_after": "ignored"}, "retry_after"),
     ],
 )
@@ -70,6 +71,7 @@ def test_each_weakness_fails_its_rule(changes: dict[str, Any], rule: str) -> Non
         ({"attempts_limited": None}, "amplification"),
         ({"amplification": None}, "amplification"),
         ({"peak_to_mean": None}, "peak_to_mean"),
+        ({"recovery_at_least_s": 10.0}, "recovery_s"),
         ({"retry_after": "unclear"}, "retry_after"),
     ],
 )

@@ -11,6 +11,7 @@ from chaoslib.exceptions import ActivityFailed
 from chaosgrade.policies.isolation import IsolationPolicy
 from chaosgrade.policies.shuffle_sharding import ShuffleSharding
 from chaosgrade.probes.blast_radius import blast_radius, recorded_blast_radius
+from chaosgrade.probes.suffering import expected_of_size, reach
 from tests.sharded_shop import serving
 from tests.synthetic import CUSTOMERS, FAULT, RATE, records
 
@@ -138,6 +139,19 @@ def test_several_poisoned_may_reach_further(tmp_path: Path) -> None:
     assert observed["poisoned"] == ["3", "8"]
     assert observed["customers"] == CUSTOMERS - 2
     assert observed["fully_out"]["expected"] == pytest.approx(1 - 2 * 0.75**2 + (15 / 28) ** 2)
+
+
+def test_several_poisoned_seldom_fail_a_sound_sharding() -> None:
+    """Everybody meets the same lost workers: they suffer together, which is no weakness."""
+    expected = expected_of_size(8, 2, 3, 2, distinct=True)
+    unfair = 0
+    for seed in range(200):
+        sharding = ShuffleSharding(WORKERS, 2, seed=seed)
+        lost = {worker for number in range(3) for worker in sharding.shard_of(str(number))}
+        seen = [(str(n), not {*sharding.shard_of(str(n))} <= lost) for n in range(3, 103)]
+        observed = reach(seen, (), frozenset({"0", "1", "2"}), expected)
+        unfair += observed["fully_out"]["p_value"] < IsolationPolicy().significance
+    assert unfair <= 3  # 0.2 are expected; a binomial alone, in which each is on its own, fails 20
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,15 @@ def test_attempts_are_counted_by_call() -> None:
     assert not found["call_amplification"].projected
 
 
+def test_attempts_without_a_trace_are_not_taken_for_calls_of_their_own() -> None:
+    """Three times the calls of before and one attempt of each: nobody has passed on the trace."""
+    traceless = [(number, at, s) for number, (_, at, s) in enumerate(traffic(attempts=3))]
+    found = measured(traceless, retries=RetryBehaviour("no-retry"))
+    for name in ("call_amplification", "call_attempts", "retry_jitter"):
+        assert found[name].value is None
+        assert "trace id" in found[name].reason
+
+
 def test_what_has_waited_comes_at_once() -> None:
     """Calls without an end, all of which try again within half a second of the return."""
     found = measured(traffic(attempts=1000, gap_s=0.5))

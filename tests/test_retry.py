@@ -278,6 +278,10 @@ def test_a_breaker_goes_inside_a_retry() -> None:
             lambda: RetryPolicy(3).call_blocking(str, random=Random(1)),
             "say what to retry: retry_if for results, retry_on for exceptions",
         ),
+        (
+            lambda: RetryPolicy(3).call_blocking(str, random=Random(1), retry_on=[KeyError]),  # type: ignore[arg-type]
+            "retry_on must be a type, a tuple or a function, got",
+        ),
     ],
 )
 def test_a_policy_that_makes_no_sense_is_refused(make: Callable[[], object], says: str) -> None:

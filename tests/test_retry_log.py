@@ -13,7 +13,7 @@ from moto.server import ThreadedMotoServer
 from chaosgrade.aws import Aws, Call
 from chaosgrade.errors import UsageError
 from chaosgrade.probes import retry_log
-from chaosgrade.probes.arrivals import Arrivals, Requests
+from chaosgrade.probes.arrivals import UNANSWERED, UNKNOWN, Arrivals, Requests
 from chaosgrade.probes.backoff import observe
 
 ROWS = [(f"c{client}", client + 0.5 * attempt) for client in range(4) for attempt in range(3)]
@@ -100,6 +100,31 @@ def test_times_may_be_iso_8601_and_statuses_words(tmp_path: Path) -> None:
     assert found.status.tolist() == [0, 200]
 
 
+def test_a_table_s_statuses_are_numbers_with_a_point(tmp_path: Path) -> None:
+    """A column with gaps is one of floats in many tools; a success must not become a failure."""
+    file = tmp_path / "log.csv"
+    file.write_text("client,time,status\na,0,503.0\na,1,200.0\nb,0,\nb,1,200 OK\nc,0,reset\n")
+    assert read(file).status.tolist() == [503, 200, UNKNOWN, 200, UNANSWERED]
+
+
+def test_retry_after_may_be_the_header_as_it_was_sent(tmp_path: Path) -> None:
+    """Seconds or a date, which counts from the answer; what no client understands asks nothing."""
+    file = tmp_path / "log"
+    asked = ["Thu, 26 Nov 2026 10:00:30 GMT", "7", 8.5, "soon", -1, "2026-11-26T10:00:30Z", None]
+    rows = [
+        {"client": n, "time": "2026-11-26T10:00:00Z", "ended": "2026-11-26T10:00:10Z",
+         "status": 503, "retry_after": value}
+        for n, value in enumerate(asked)
+    ]  # fmt: skip
+    file.write_text("\n".join(map(json.dumps, rows)))
+    nothing = float("nan")
+    found = read(file)
+    assert found.retry_after.tolist() == pytest.approx(
+        [20.0, 7.0, 8.5, nothing, nothing, nothing, nothing], nan_ok=True
+    )
+    assert found.left_out == ()
+
+
 def test_requests_of_a_client_are_told_apart_by_their_field(tmp_path: Path) -> None:
     """And otherwise end with a success."""
     file = tmp_path / "log"
@@ -116,14 +141,15 @@ def test_lines_that_cannot_be_used_are_counted(tmp_path: Path) -> None:
     """Nothing is lost silently; the rest is used."""
     file = tmp_path / "log"
     bad = ['{"time": 1, "status": 503}', "not json", '{"client": "a", "time": "noon"}', "[1]"]
+    bad += [f'{{"client": "a", "time": 1{"0" * 400}}}', '{"client": ' + "[" * 100_000]
     file.write_text(json_lines() + "\n".join(bad) + "\n" + json_lines([("z", 1.0)]))
     found = read(file)
     assert len(found) == len(ROWS) + 1
     said = " ".join(found.left_out)
     assert "1 line left out: no client" in said
-    assert "1 line left out: not JSON" in said
+    assert "2 lines left out: not JSON" in said
     assert "1 line left out: not a JSON object" in said
-    assert "1 line left out: no client or time that makes sense" in said
+    assert "2 lines left out: no client or time that makes sense" in said
     assert observe(found).behaviour.left_out == found.left_out
 
 
@@ -160,6 +186,8 @@ def test_an_absent_file_and_an_unknown_format_are_named(tmp_path: Path) -> None:
         read(tmp_path / "nowhere.log", format="xml")
     with pytest.raises(UsageError, match="cannot be read"):
         read(tmp_path)
+    with pytest.raises(UsageError, match="standard input can be read once"):
+        read("-", "-")
     with pytest.raises(UsageError, match="no bucket"):
         retry_log.read(["s3://"], aws=no_aws)
 
@@ -172,7 +200,7 @@ def test_standard_input_is_a_log() -> None:
 
 
 def test_a_bucket_s_objects_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All below a prefix, gzipped as a balancer writes them; other keys are left alone."""
+    """All below a prefix, gzipped as a balancer writes them; not other keys, nor its test file."""
     server = ThreadedMotoServer(port=0, verbose=False)
     server.start()
     try:
@@ -183,7 +211,12 @@ def test_a_bucket_s_objects_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
             access_key=("test", "test"),
         )
         aws.send(Call("s3", "CreateBucket", {"Bucket": "logs"}))
-        for key, body in (("web/a.log.gz", gzip.compress(alb_lines().encode())), ("other", b"x")):
+        test_file = b"Enable AccessLogs for ELB: web at 2026-11-26T10:00:00Z"
+        for key, body in (
+            ("web/AWSLogs/1/ELBAccessLogTestFile", test_file),
+            ("web/a.log.gz", gzip.compress(alb_lines().encode())),
+            ("other", b"x"),
+        ):
             aws.client("s3").put_object(Bucket="logs", Key=key, Body=body)
         found = retry_log.read(["s3://logs/web/"], aws=lambda: aws)
         assert len(found) == len(ROWS)

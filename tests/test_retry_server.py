@@ -160,6 +160,7 @@ def test_connections_of_a_pool_say_nothing_of_who_sends() -> None:
     [
         ({"kind": "teapot"}, "'teapot'"),
         ({"kind": "200"}, "'200'"),
+        ({"kind": "50²"}, "'50²'"),
         ({"retry_after_s": -1.0}, "-1"),
         ({"recover_after": -1}, "-1"),
         ({"kind": "hang", "retry_after_s": 1.0}, "hang"),

@@ -21,6 +21,7 @@ from chaosgrade.policies.shard_mathematics import (
     poisoned_in_shard,
     request_failure,
     shards,
+    workers_poisoned,
 )
 from chaosgrade.policies.shuffle_sharding import ShuffleSharding
 
@@ -74,6 +75,9 @@ def test_poison_agrees_with_counting_every_case(n: int, k: int, poisonous: int) 
     every = list(product(combinations(range(n), k), repeat=poisonous))
     for j, chance in enumerate(poisoned_in_shard(n, k, poisonous)):
         cases = sum(len({*range(k)} & {w for shard in one for w in shard}) == j for one in every)
+        assert chance == Fraction(cases, len(every))
+    for u, chance in enumerate(workers_poisoned(n, k, poisonous)):
+        cases = sum(len({w for shard in one for w in shard}) == u for one in every)
         assert chance == Fraction(cases, len(every))
 
 

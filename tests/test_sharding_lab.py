@@ -124,7 +124,7 @@ USUAL: dict[str, Any] = {
         ({"seed": -1}, "--seed must be from 0"),
         ({"shardings": ["lattice"], "zones": 3}, "--shard 5 is a multiple, got 3"),
         ({"plot": Path("picture.gif")}, "must end in .pdf, .png, .svg, got 'picture.gif'"),
-        ({"plot": Path("nowhere/p.png")}, "nowhere/p.png cannot be written"),
+        ({"plot": Path("nowhere/p.png")}, "nowhere/p.png: there is no folder"),
     ],
 )
 def test_a_mistake_is_one_line(

@@ -193,7 +193,7 @@ def _address(given: str) -> tuple[str, int]:
     host, colon, port = given.rpartition(":")
     if not colon:
         host, port = given, "0"
-    if not port.isdigit() or int(port) > 65535:
+    if not port.isdecimal() or int(port) > 65535:
         raise UsageError(f"--serve must be HOST:PORT with a port up to 65535, got {given!r}")
     return host.strip("[]") or "127.0.0.1", int(port)
 

@@ -56,13 +56,15 @@ class _Curve:
 
 
 def check_format(path: Path) -> None:
-    """Whether a picture can be written under this name.
+    """Whether a picture can be written under this name, as far as can be said before the work.
 
     Raises:
-        UsageError: its ending is none of those that are known.
+        UsageError: its ending is none of those that are known, or there is no such folder.
     """
     if path.suffix.lower() not in _FORMATS:
         raise UsageError(f"--plot must end in {', '.join(_FORMATS)}, got {str(path)!r}")
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"--plot {path}: there is no folder {path.absolute().parent}")
 
 
 def draw(experiment: Experiment, results: Sequence[Result], path: Path) -> None:
