@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from chaosgrade.stage.mixed_instances import Mix
 from chaosgrade.stage.world import Activity
 
-PENDING, IN_SERVICE, TERMINATING = "Pending", "InService", "Terminating"
+PENDING, IN_SERVICE, TERMINATING, STANDBY = "Pending", "InService", "Terminating", "Standby"
 _ON_DEMAND = Mix(("",))
 
 

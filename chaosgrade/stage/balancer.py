@@ -9,7 +9,8 @@ each the whole wanted state in AWS seconds:
                     "access_logs": {"bucket", "prefix"} or null,
                     "nodes": [{"subnet", "zone", "host"}]}],
      "target_groups": [{"arn", "name", "health_check": {…}, "deregistration_delay_s",
-                        "slow_start_s", "targets": [{"id", "host", "port", "zone"}]}]}
+                        "ends_connections", "slow_start_s",
+                        "targets": [{"id", "host", "port", "zone"}]}]}
 
 and the state of the network, in the words of `links.Links.of`. Events go out on standard output:
 

@@ -27,6 +27,8 @@ from chaosgrade.stage.user_data import read as read_user_data
 from chaosgrade.stage.world import ACCOUNT, Hooks, Host
 
 _CROSS_ZONE = "load_balancing.cross_zone.enabled"
+_ENDS_CONNECTIONS = "deregistration_delay.connection_termination.enabled"
+"""Of a network load balancer, false by default."""
 
 
 @cache
@@ -422,6 +424,7 @@ class MotoWorld:
                 "deregistration_delay_s": float(
                     group.attributes["deregistration_delay.timeout_seconds"]
                 ),
+                "ends_connections": str(group.attributes.get(_ENDS_CONNECTIONS)).lower() == "true",
                 "slow_start_s": float(group.attributes["slow_start.duration_seconds"]),
                 "targets": [
                     {"id": target["Id"], "port": int(target["Port"])}

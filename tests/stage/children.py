@@ -241,7 +241,7 @@ def target_group(
     """A target group as `configure` takes it, in measured seconds."""
     group: dict[str, Any] = {
         "arn": arn, "name": arn, "health_check": {**_CHECK, **check},
-        "deregistration_delay_s": 0.3, "slow_start_s": 0,
+        "deregistration_delay_s": 0.3, "ends_connections": False, "slow_start_s": 0,
         "targets": [
             {"id": id_, "host": host, "port": port, "zone": "us-east-1a"}
             for id_, (host, port) in targets.items()

@@ -249,6 +249,57 @@ def test_what_the_stage_does_not_play_is_refused_in_the_services_own_shape(stage
         assert code == "NotImplemented", (service, operation)
 
 
+def test_a_wrong_value_is_refused_and_the_stage_goes_on(stage: Stage) -> None:
+    """As AWS refuses it: none is kept for the stage to stumble over, or to have no consequence."""
+    (target_group,) = stage.client("elbv2").describe_target_groups()["TargetGroups"]
+    ec2, web = stage.client("ec2"), {"AutoScalingGroupName": "web"}
+    member = next(iter(members(stage)))
+    (found,) = ec2.describe_instances(InstanceIds=[member])["Reservations"][0]["Instances"]
+    subnet = [{"Name": "association.subnet-id", "Values": [found["SubnetId"]]}]
+    (acl,) = ec2.describe_network_acls(Filters=subnet)["NetworkAcls"]
+    rule = {"RuleNumber": 7, "Protocol": "-1", "RuleAction": "deny", "Egress": False}
+    attributes = [
+        ("slow_start.duration_seconds", "soon", "ValidationError"),
+        ("deregistration_delay.timeout_seconds", "-1", "ValidationError"),
+        ("invented.yesterday", "true", "ValidationError"),
+        ("stickiness.enabled", "true", "NotImplemented"),
+        ("load_balancing.algorithm.type", "least_outstanding_requests", "NotImplemented"),
+    ]
+    calls: list[tuple[str, str, dict[str, Any], str]] = [
+        *(
+            (
+                "elbv2",
+                "modify_target_group_attributes",
+                {
+                    "TargetGroupArn": target_group["TargetGroupArn"],
+                    "Attributes": [{"Key": key, "Value": value}],
+                },
+                code,
+            )
+            for key, value, code in attributes
+        ),
+        ("ec2", "delete_subnet", {"SubnetId": found["SubnetId"]}, "DependencyViolation"),
+        (
+            "ec2",
+            "create_network_acl_entry",
+            {**rule, "NetworkAclId": acl["NetworkAclId"], "CidrBlock": "everywhere"},
+            "InvalidParameterValue",
+        ),
+        (
+            "autoscaling",
+            "suspend_processes",
+            {**web, "ScalingProcesses": ["Lunch"]},
+            "ValidationError",
+        ),
+        ("autoscaling", "resume_processes", {"AutoScalingGroupName": "no"}, "ValidationError"),
+        ("autoscaling", "attach_instances", {**web, "InstanceIds": [member]}, "ValidationError"),
+        ("autoscaling", "exit_standby", {**web, "InstanceIds": [member]}, "ValidationError"),
+    ]
+    for service, operation, arguments, code in calls:
+        assert refusal(getattr(stage.client(service), operation), **arguments) == code, arguments
+    assert whole(stage)
+
+
 def test_an_instance_of_ones_own_runs_and_ends(stage: Stage) -> None:
     """RunInstances starts a process at the address that it tells; it belongs to no group."""
     ec2 = stage.client("ec2")

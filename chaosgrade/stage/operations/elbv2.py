@@ -28,9 +28,11 @@ ELBV2 = Service(
         **each(
             real(
                 "Interval, timeout, thresholds, matcher, path and port of health checks, "
-                "`deregistration_delay.timeout_seconds`, `slow_start.duration_seconds` and "
-                "`load_balancing.cross_zone.enabled` are in force at once. Other attributes are "
-                "stored."
+                "`deregistration_delay.timeout_seconds`, "
+                "`deregistration_delay.connection_termination.enabled`, "
+                "`slow_start.duration_seconds` and `load_balancing.cross_zone.enabled` are in "
+                "force at once. Other attributes that decide where requests go, such as "
+                "`stickiness.enabled`, have their defaults; another value is `NotImplemented`."
             ),
             "CreateTargetGroup ModifyTargetGroup ModifyTargetGroupAttributes DeleteTargetGroup",
         ),
