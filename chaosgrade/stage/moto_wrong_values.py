@@ -35,11 +35,31 @@ def install(has_addresses: Callable[[str], bool]) -> None:
     Args:
         has_addresses: whether the stage has given out addresses in a subnet.
     """
+    _power()
     _subnets(has_addresses)
     _network_acls()
     _processes()
     _members()
     _attributes()
+
+
+def _power() -> None:
+    def checking(change: Any, done: str) -> Any:
+        @functools.wraps(change)
+        def checked(backend: Any, instance_ids: list[str]) -> Any:
+            for instance in backend.get_multi_instances_by_id(instance_ids):
+                if instance.state == "terminated":
+                    raise EC2ClientError(
+                        "IncorrectInstanceState",
+                        f"The instance '{instance.id}' is not in a state from which it can be "
+                        f"{done}.",
+                    )
+            return change(backend, instance_ids)
+
+        return checked
+
+    for name, done in (("start_instances", "started"), ("stop_instances", "stopped")):
+        replace(EC2Backend, name, checking(getattr(EC2Backend, name), done))
 
 
 def _subnets(has_addresses: Callable[[str], bool]) -> None:

@@ -310,6 +310,10 @@ def test_an_instance_of_ones_own_runs_and_ends(stage: Stage) -> None:
     ec2.terminate_instances(InstanceIds=[started["InstanceId"]])
     eventually(lambda: not answers(stage, address))
     assert started["InstanceId"] not in members(stage)
+    for call in (ec2.start_instances, ec2.stop_instances):  # no way back from there
+        assert refusal(call, InstanceIds=[started["InstanceId"]]) == "IncorrectInstanceState"
+    (ended,) = ec2.describe_instances(InstanceIds=[started["InstanceId"]])["Reservations"]
+    assert ended["Instances"][0]["State"]["Name"] == "terminated"
 
 
 def test_a_group_that_cannot_launch_says_why(stage: Stage) -> None:
