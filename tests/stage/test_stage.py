@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -340,9 +341,25 @@ def test_a_group_that_cannot_launch_says_why(stage: Stage) -> None:
     autoscaling.delete_auto_scaling_group(AutoScalingGroupName="doomed", ForceDelete=True)
 
 
+@contextmanager
+def few_files() -> Iterator[None]:
+    """What is started may have as few files open as most machines let it have at first."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def test_two_stages_run_side_by_side(stage: Stage) -> None:
-    """They share neither ports nor addresses, and one ends without the other."""
-    with running_stage("--time-scale", "60", "--parameter", "DesiredCapacity=1") as other:
+    """They share neither ports nor addresses, and one ends without the other; each has as many
+    connections as the machine allows: a balancer must not give out before its targets."""
+    options = ("--time-scale", "60", "--parameter", "DesiredCapacity=1")
+    with few_files(), running_stage(*options) as other:
+        for pid in descendants(other.process.pid):
+            soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+            assert soft == min(hard, 65536), pid
         assert other.document["endpoint"] != stage.document["endpoint"]
         assert other.document["balancers"] != stage.document["balancers"]
         other.process.send_signal(signal.SIGINT)
