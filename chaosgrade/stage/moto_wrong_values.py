@@ -4,7 +4,7 @@ Kept, they would have no consequence, or the stage's reconcilers would stumble o
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from ipaddress import IPv4Network
 from typing import Any
 
@@ -13,9 +13,9 @@ from moto.autoscaling.models import AutoScalingBackend
 from moto.ec2.exceptions import DependencyViolationError, EC2ClientError
 from moto.ec2.models import EC2Backend
 from moto.elbv2 import exceptions as elbv2_exceptions
-from moto.elbv2.models import ELBv2Backend, FakeTargetGroup
+from moto.elbv2.models import ELBv2Backend, FakeLoadBalancer, FakeTargetGroup
 
-from chaosgrade.stage import target_group_attributes
+from chaosgrade.stage import balancing_attributes
 from chaosgrade.stage.autoscaling import IN_SERVICE, PENDING, STANDBY
 from chaosgrade.stage.moto_patching import complete, replace
 from chaosgrade.stage.operations import NotPlayed
@@ -162,36 +162,66 @@ def _members() -> None:
 
 
 def _attributes() -> None:
-    modify = ELBv2Backend.modify_target_group_attributes
+    modify_group = ELBv2Backend.modify_target_group_attributes
 
-    @functools.wraps(modify)
+    @functools.wraps(modify_group)
     def modify_target_group_attributes(
         backend: Any, target_group_arn: str, attributes: dict[str, str]
     ) -> None:
-        _check(attributes)
-        if unplayed := target_group_attributes.unplayed(attributes):
-            raise NotPlayed(f"with {unplayed}")
-        modify(backend, target_group_arn, attributes)
+        _check_call(attributes)
+        _check_known(attributes)
+        modify_group(backend, target_group_arn, attributes)
 
     replace(ELBv2Backend, "modify_target_group_attributes", modify_target_group_attributes)
+    modify_balancer = ELBv2Backend.modify_load_balancer_attributes
 
-    def check_template(group: Any, properties: Mapping[str, Any]) -> None:
-        given = properties.get("TargetGroupAttributes", ())
-        # CloudFormation takes true for "true".
-        attributes = {
-            str(one["Key"]): str(value).lower() if isinstance(value, bool) else str(value)
-            for one in given
-            for value in (one["Value"],)
-        }
-        _check(attributes)
-        if unplayed := target_group_attributes.unplayed(attributes):
-            raise ValueError(f"the stage does not play a target group with {unplayed}")
+    @functools.wraps(modify_balancer)
+    def modify_load_balancer_attributes(backend: Any, arn: str, attrs: dict[str, str]) -> Any:
+        _check_call(attrs)
+        return modify_balancer(backend, arn, attrs)
 
-    complete(FakeTargetGroup, check_template)
+    replace(ELBv2Backend, "modify_load_balancer_attributes", modify_load_balancer_attributes)
+    complete(
+        FakeTargetGroup,
+        lambda group, properties: _check_known(
+            _check_template(properties.get("TargetGroupAttributes", ()))
+        ),
+    )
+    complete(
+        FakeLoadBalancer,
+        lambda balancer, properties: _check_template(properties.get("LoadBalancerAttributes", ())),
+    )
+
+
+def _check_call(attributes: Mapping[str, str]) -> None:
+    _check(attributes)
+    if unplayed := balancing_attributes.unplayed(attributes):
+        raise NotPlayed(f"with {unplayed}")
+
+
+def _check_template(given: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    # CloudFormation takes true for "true".
+    attributes = {
+        str(one["Key"]): str(value).lower() if isinstance(value, bool) else str(value)
+        for one in given
+        for value in (one["Value"],)
+    }
+    _check(attributes)
+    if unplayed := balancing_attributes.unplayed(attributes):
+        raise ValueError(f"the stage does not play {unplayed}")
+    return attributes
 
 
 def _check(attributes: Mapping[str, str]) -> None:
     try:
-        target_group_attributes.check(attributes)
+        balancing_attributes.check(attributes)
     except ValueError as error:
         raise elbv2_exceptions.ValidationError(str(error)) from None
+
+
+def _check_known(attributes: Iterable[str]) -> None:
+    for key in attributes:
+        if not balancing_attributes.known(key):
+            raise elbv2_exceptions.ValidationError(
+                f"Target group attribute key '{key}' is not recognized"
+            )

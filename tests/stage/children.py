@@ -263,7 +263,7 @@ def configure(
     balancer.send(
         op="configure", time_scale=time_scale,
         balancers=[{"name": "web", "arn": "lb", "port": port, "protocol": protocol,
-                    "target_group": "tg", "cross_zone": True,
+                    "target_group": "tg", "cross_zone": True, "idle_timeout_s": 60,
                     "nodes": [{"subnet": "subnet-a", "zone": "us-east-1a", "host": host}],
                     **changes}],
         target_groups=list(groups),

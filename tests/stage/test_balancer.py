@@ -267,6 +267,19 @@ def test_what_is_not_finished_when_the_delay_is_over_is_cut(
     target.close()
 
 
+def test_a_target_that_says_nothing_for_the_idle_timeout_is_given_up(
+    balancer: Child, address: tuple[str, int]
+) -> None:
+    """The client gets a 504; the attribute is its load balancer's."""
+    target = ScriptedTarget(lambda connection, request: True)
+    configure(balancer, address, target_group({"i-silent": target.address}), idle_timeout_s=0.2)
+    balancer.wait_for("listening")
+    with socket.create_connection(address, timeout=10) as client:
+        client.sendall(b"GET /slow HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert status(read_all(client)) == 504
+    target.close()
+
+
 def test_a_target_registered_again_while_it_drains_is_new(
     hosts: Child, balancer: Child, address: tuple[str, int]
 ) -> None:

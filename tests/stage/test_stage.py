@@ -279,6 +279,21 @@ def test_a_wrong_value_is_refused_and_the_stage_goes_on(stage: Stage) -> None:
             )
             for key, value, code in attributes
         ),
+        *(
+            (
+                "elbv2",
+                "modify_load_balancer_attributes",
+                {
+                    "LoadBalancerArn": target_group["LoadBalancerArns"][0],
+                    "Attributes": [{"Key": key, "Value": value}],
+                },
+                code,
+            )
+            for key, value, code in (
+                ("idle_timeout.timeout_seconds", "0", "ValidationError"),
+                ("client_keep_alive.seconds", "60", "NotImplemented"),
+            )
+        ),
         ("ec2", "delete_subnet", {"SubnetId": found["SubnetId"]}, "DependencyViolation"),
         (
             "ec2",

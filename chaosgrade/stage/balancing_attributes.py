@@ -1,12 +1,15 @@
-"""Attributes of target groups: values that AWS refuses, and values that the stage does not play.
+"""Attributes of load balancers and target groups: values that AWS refuses, and values that the
+stage does not play.
 
-Source: Elastic Load Balancing, API Reference, "TargetGroupAttribute".
+Source: Elastic Load Balancing, API Reference, "LoadBalancerAttribute" and "TargetGroupAttribute".
 """
 
 from collections.abc import Mapping
 
 _SWITCH = ("true", "false")
 _SECONDS = {
+    "client_keep_alive.seconds": ("60-604800", range(60, 604_801)),
+    "idle_timeout.timeout_seconds": ("1-4000", range(1, 4001)),
     "deregistration_delay.timeout_seconds": ("0-3600", range(3601)),
     "slow_start.duration_seconds": ("0 or 30-900", (0, *range(30, 901))),
 }
@@ -15,6 +18,8 @@ _PLAYED = {
     "load_balancing.cross_zone.enabled": (*_SWITCH, "use_load_balancer_configuration"),
 }
 _ONLY = {
+    "client_keep_alive.seconds": ("3600",),
+    "dns_record.client_routing_policy": ("any_availability_zone",),
     "load_balancing.algorithm.anomaly_mitigation": ("off",),
     "load_balancing.algorithm.type": ("round_robin",),
     "proxy_protocol_v2.enabled": ("false",),
@@ -40,22 +45,23 @@ _WITHOUT_CONSEQUENCE = frozenset(
 """As long as there is no stickiness; targets see addresses of the stage in any case."""
 
 
+def known(key: str) -> bool:
+    """Whether a target group has an attribute of that name."""
+    return key in {*_SECONDS, *_PLAYED, *_ONLY, *_WITHOUT_CONSEQUENCE}
+
+
 def check(attributes: Mapping[str, str]) -> None:
     """Accept what AWS would.
 
     Raises:
-        ValueError: AWS has no such attribute, or no such value of it.
+        ValueError: AWS has no such value of an attribute.
     """
     for key, value in attributes.items():
-        if key in _SECONDS:
-            said, allowed = _SECONDS[key]
-            if not value.isdecimal() or int(value) not in allowed:
-                raise ValueError(f"'{key}' value '{value}' must be {said}")
-        elif key in _PLAYED:
-            if value not in _PLAYED[key]:
-                raise ValueError(f"'{key}' value '{value}' must be one of {_PLAYED[key]}")
-        elif key not in _ONLY and key not in _WITHOUT_CONSEQUENCE:
-            raise ValueError(f"Target group attribute key '{key}' is not recognized")
+        said, allowed = _SECONDS.get(key, ("", ()))
+        if said and (not value.isdecimal() or int(value) not in allowed):
+            raise ValueError(f"'{key}' value '{value}' must be {said}")
+        if value not in _PLAYED.get(key, (value,)):
+            raise ValueError(f"'{key}' value '{value}' must be one of {', '.join(_PLAYED[key])}")
 
 
 def unplayed(attributes: Mapping[str, str]) -> str | None:
