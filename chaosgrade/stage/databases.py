@@ -23,11 +23,12 @@ events go out on standard output; times are measured seconds, `servers` are
 
 `detection_s` is how long a primary must be down until that is acted upon, `patience_s` how long
 commits wait for another server that is; a client that is silent for `keepalive_idle_s`, whole
-seconds, is asked for a sign of life, and left if it gives none to two questions. A crashed server refuses connections; one whose subnet is
-cut off answers nothing. `standby` says that a server follows and has everything; it can be read
-from if followers are `readable`. Of followers the one of the lowest tier is promoted first. An
-asynchronous standby is promoted as if it were synchronous: what it has not yet got is lost, though
-it was acknowledged. At the end of standard input everything is killed, its data is gone.
+seconds, is asked for a sign of life, and left if it gives none to two questions. A crashed server
+refuses connections; one whose subnet is cut off answers nothing. `standby` says that a server
+follows and has everything; it can be read from if followers are `readable`. Of followers the one of
+the lowest tier is promoted first. An asynchronous standby is promoted as if it were synchronous:
+what it has not yet got is lost, though it was acknowledged. At the end of standard input everything
+is killed, its data is gone.
 """
 
 import asyncio

@@ -181,16 +181,18 @@ def _attributes() -> None:
         return modify_balancer(backend, arn, attrs)
 
     replace(ELBv2Backend, "modify_load_balancer_attributes", modify_load_balancer_attributes)
-    complete(
-        FakeTargetGroup,
-        lambda group, properties: _check_known(
-            _check_template(properties.get("TargetGroupAttributes", ()))
-        ),
-    )
-    complete(
-        FakeLoadBalancer,
-        lambda balancer, properties: _check_template(properties.get("LoadBalancerAttributes", ())),
-    )
+    complete(FakeTargetGroup, _check_target_group)
+    complete(FakeLoadBalancer, _check_balancer)
+
+
+def _check_target_group(group: Any, properties: Mapping[str, Any]) -> None:
+    attributes = properties.get("TargetGroupAttributes", ())
+    _check_known(one["Key"] for one in attributes)
+    _check_template(attributes)
+
+
+def _check_balancer(balancer: Any, properties: Mapping[str, Any]) -> None:
+    _check_template(properties.get("LoadBalancerAttributes", ()))
 
 
 def _check_call(attributes: Mapping[str, str]) -> None:
@@ -199,7 +201,7 @@ def _check_call(attributes: Mapping[str, str]) -> None:
         raise NotPlayed(f"with {unplayed}")
 
 
-def _check_template(given: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+def _check_template(given: Iterable[Mapping[str, Any]]) -> None:
     # CloudFormation takes true for "true".
     attributes = {
         str(one["Key"]): str(value).lower() if isinstance(value, bool) else str(value)
@@ -209,7 +211,6 @@ def _check_template(given: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     _check(attributes)
     if unplayed := balancing_attributes.unplayed(attributes):
         raise ValueError(f"the stage does not play {unplayed}")
-    return attributes
 
 
 def _check(attributes: Mapping[str, str]) -> None:
