@@ -13,7 +13,7 @@ from moto.autoscaling.models import AutoScalingBackend
 from moto.ec2.exceptions import DependencyViolationError, EC2ClientError
 from moto.ec2.models import EC2Backend
 from moto.elbv2 import exceptions as elbv2_exceptions
-from moto.elbv2.models import ELBv2Backend, FakeLoadBalancer, FakeTargetGroup
+from moto.elbv2.models import ELBv2Backend, FakeAction, FakeLoadBalancer, FakeTargetGroup
 
 from chaosgrade.stage import balancing_attributes
 from chaosgrade.stage.autoscaling import IN_SERVICE, PENDING, STANDBY
@@ -40,6 +40,7 @@ def install(has_addresses: Callable[[str], bool]) -> None:
     _network_acls()
     _processes()
     _members()
+    _balancing()
     _attributes()
 
 
@@ -159,6 +160,44 @@ def _members() -> None:
     ):
         move = getattr(AutoScalingBackend, name)
         replace(AutoScalingBackend, name, in_state(move, *allowed))
+
+
+def _balancing() -> None:
+    modify_listener = ELBv2Backend.modify_listener
+
+    @functools.wraps(modify_listener)
+    def checked_listener(backend: Any, *args: Any, **kwargs: Any) -> Any:
+        actions = kwargs["actions"] if "actions" in kwargs else args[5]
+        backend._validate_actions([FakeAction(action) for action in actions or ()])
+        return modify_listener(backend, *args, **kwargs)
+
+    replace(ELBv2Backend, "modify_listener", checked_listener)
+    create_group = ELBv2Backend.create_target_group
+
+    @functools.wraps(create_group)
+    def checked_group(backend: Any, name: str, **kwargs: Any) -> Any:
+        _check_port(kwargs.get("health_check_port"))
+        return create_group(backend, name, **kwargs)
+
+    replace(ELBv2Backend, "create_target_group", checked_group)
+    modify_group = ELBv2Backend.modify_target_group
+
+    @functools.wraps(modify_group)
+    def modify_target_group(
+        backend: Any, arn: str, protocol: Any = None, port: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        _check_port(port)
+        return modify_group(backend, arn, protocol, port, *args, **kwargs)
+
+    replace(ELBv2Backend, "modify_target_group", modify_target_group)
+
+
+def _check_port(given: Any) -> None:
+    port = str(given)
+    if given not in (None, "traffic-port") and not (port.isdecimal() and 0 < int(port) < 65536):
+        raise elbv2_exceptions.ValidationError(
+            f"Health check port '{given}' must be 'traffic-port' or in the range 1-65535"
+        )
 
 
 def _attributes() -> None:

@@ -252,7 +252,11 @@ def test_what_the_stage_does_not_play_is_refused_in_the_services_own_shape(stage
 
 def test_a_wrong_value_is_refused_and_the_stage_goes_on(stage: Stage) -> None:
     """As AWS refuses it: none is kept for the stage to stumble over, or to have no consequence."""
-    (target_group,) = stage.client("elbv2").describe_target_groups()["TargetGroups"]
+    elbv2 = stage.client("elbv2")
+    (target_group,) = elbv2.describe_target_groups()["TargetGroups"]
+    (listener,) = elbv2.describe_listeners(LoadBalancerArn=target_group["LoadBalancerArns"][0])[
+        "Listeners"
+    ]
     ec2, web = stage.client("ec2"), {"AutoScalingGroupName": "web"}
     member = next(iter(members(stage)))
     (found,) = ec2.describe_instances(InstanceIds=[member])["Reservations"][0]["Instances"]
@@ -293,6 +297,23 @@ def test_a_wrong_value_is_refused_and_the_stage_goes_on(stage: Stage) -> None:
                 ("idle_timeout.timeout_seconds", "0", "ValidationError"),
                 ("client_keep_alive.seconds", "60", "NotImplemented"),
             )
+        ),
+        (
+            "elbv2",
+            "modify_target_group",
+            {"TargetGroupArn": target_group["TargetGroupArn"], "HealthCheckPort": "http"},
+            "ValidationError",
+        ),
+        (
+            "elbv2",
+            "modify_listener",
+            {
+                "ListenerArn": listener["ListenerArn"],
+                "DefaultActions": [
+                    {"Type": "forward", "TargetGroupArn": f"{target_group['TargetGroupArn']}0"}
+                ],
+            },
+            "TargetGroupNotFound",
         ),
         ("ec2", "delete_subnet", {"SubnetId": found["SubnetId"]}, "DependencyViolation"),
         (
