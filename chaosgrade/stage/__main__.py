@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import resource
 import signal
 import sys
 import time
@@ -22,6 +23,9 @@ from chaosgrade.stage.world import ACCOUNT
 
 REGION = "us-east-1"
 _SLOWEST, _FASTEST = 1.0, 100.0
+_FILES = 65536
+"""That each process of the stage may have open, if the machine lets it: a balancer holds two
+connections for every request that hangs, and must not be what gives out."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -66,6 +70,14 @@ class Told:
         self.to_end = True
 
 
+def _allow_connections() -> None:
+    """Raise the limit of open files, which children inherit, above what is usual at first."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def run(argv: list[str], told: Told) -> None:
     """Run until told to stop.
 
@@ -74,6 +86,7 @@ def run(argv: list[str], told: Told) -> None:
     """
     options = _arguments(argv)
     chosen = template.load(options.template, options.parameter, REGION)
+    _allow_connections()
     # Here, not in the other thread: to the kernel, this one is what its children die with.
     plane = ControlPlane(chosen, REGION, options.time_scale, fabric.choose(options.fabric))
     try:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from chaosgrade.stage.mixed_instances import Mix
 from chaosgrade.stage.world import Activity
 
-PENDING, IN_SERVICE, TERMINATING = "Pending", "InService", "Terminating"
+PENDING, IN_SERVICE, TERMINATING, STANDBY = "Pending", "InService", "Terminating", "Standby"
 _ON_DEMAND = Mix(("",))
 
 
@@ -118,11 +118,12 @@ def decide(group: Group) -> list[Decision]:
     """Everything that the group does now.
 
     An unhealthy instance leaves at once and no longer counts, so that its replacement is launched
-    with the next decision: termination does not wait for the launch, nor the launch for it.
+    with the next decision: termination does not wait for the launch, nor the launch for it. Until
+    then it still counts, and nothing else is decided.
     """
-    if group.leaving():
-        return [*replaced(group), *rebalanced(group)]
-    return [*replaced(group), *to_desired(group)]
+    if unhealthy := replaced(group):
+        return [*unhealthy]
+    return rebalanced(group) if group.leaving() else to_desired(group)
 
 
 def found_unhealthy(group: Group) -> dict[str, str]:
@@ -131,7 +132,7 @@ def found_unhealthy(group: Group) -> dict[str, str]:
         return {}
     found = {}
     for member in group.members:
-        if member.lifecycle != IN_SERVICE or not member.healthy:
+        if member.lifecycle not in (PENDING, IN_SERVICE) or not member.healthy:
             continue
         if not member.running:
             # The grace period does not cover an instance that EC2 says is gone.
@@ -140,6 +141,7 @@ def found_unhealthy(group: Group) -> dict[str, str]:
             )
         elif (
             group.health_type == "ELB"
+            and member.lifecycle == IN_SERVICE
             and member.refused
             and member.in_service_for_s >= group.grace_s
         ):
@@ -154,7 +156,7 @@ def replaced(group: Group) -> list[Terminate]:
     return [
         Terminate(member.instance, "a health check that called it unhealthy")
         for member in group.members
-        if member.lifecycle == IN_SERVICE and not member.healthy
+        if member.lifecycle in (PENDING, IN_SERVICE) and not member.healthy
     ]
 
 

@@ -6,10 +6,11 @@ each the whole wanted state in AWS seconds:
 
     {"op": "configure", "time_scale",
      "balancers": [{"name", "arn", "port", "protocol", "target_group", "cross_zone",
-                    "access_logs": {"bucket", "prefix"} or null,
+                    "idle_timeout_s", "access_logs": {"bucket", "prefix"} or null,
                     "nodes": [{"subnet", "zone", "host"}]}],
      "target_groups": [{"arn", "name", "health_check": {…}, "deregistration_delay_s",
-                        "slow_start_s", "targets": [{"id", "host", "port", "zone"}]}]}
+                        "ends_connections", "slow_start_s",
+                        "targets": [{"id", "host", "port", "zone"}]}]}
 
 and the state of the network, in the words of `links.Links.of`. Events go out on standard output:
 
@@ -29,6 +30,8 @@ and every five AWS minutes the access logs of each node that has something to lo
 
 `second` is when the minute began, in AWS seconds since 1970; "zone" is that of the node, and "" for
 all of a balancer's together.
+
+`idle_timeout_s` alone is measured: latencies of requests are not scaled.
 
 Protocol HTTP is an application load balancer, TCP a network load balancer. It has a node in each of
 its zones, at an address of its own: nodes check and choose targets each for itself.
@@ -53,7 +56,7 @@ from chaosgrade.stage.access_log import PUBLISHED_EVERY_S, AccessLog, Exchange
 from chaosgrade.stage.fabric import Fabric
 from chaosgrade.stage.lines import Events, LineBuffer, Stdin
 from chaosgrade.stage.links import Links
-from chaosgrade.stage.proxy import Connection, Downstream
+from chaosgrade.stage.proxy import Connection, Downstream, Timeouts
 from chaosgrade.stage.request_counts import RequestCounts
 from chaosgrade.stage.splice import Splice
 from chaosgrade.stage.target_groups import RegisteredTarget, TargetGroup
@@ -71,6 +74,7 @@ class _Route:
     zone: str | None
     """Of the targets that it uses; None for all."""
     node_zone: str
+    timeouts: Timeouts
 
 
 @dataclass(slots=True)
@@ -149,6 +153,7 @@ class Balancer:
                 b["target_group"],
                 None if b["cross_zone"] else node["zone"],
                 node["zone"],
+                Timeouts(idle_s=float(b["idle_timeout_s"])),
             )
             for b in order["balancers"]
             for node in b["nodes"]
@@ -213,7 +218,7 @@ class Balancer:
             counts.connected()
             return Splice(choose, door.clients)
         log = _DoorLog(door, self._logs[route.balancer, address[0]])
-        return Downstream(choose, door.clients, counts, log=log)
+        return Downstream(choose, door.clients, counts, route.timeouts, log)
 
     async def _report(self) -> None:
         """Look at the flows from time to time, and tell of each AWS minute at its end."""

@@ -3,6 +3,7 @@
 Source of states and reasons: Elastic Load Balancing API Reference, "TargetHealth".
 """
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -69,10 +70,12 @@ class Balancing:
         self._scale = scale
         self._send = send
         self._gone_since = gone_since
+        self._lock = threading.Lock()
+        """Of what is found and drained, which is told on another thread than it is reset on."""
         self._configured: Mapping[str, Any] = {"balancers": [], "target_groups": []}
         self._registered: set[Key] = set()
         self._health: dict[Key, dict[str, TargetHealth]] = {}
-        """What each node has found, by the node's address."""
+        """What each node has found of targets in use, by the node's address."""
         self._draining: dict[Key, frozenset[str]] = {}
         """The nodes that still drain a target."""
         self._listening: set[tuple[str, str]] = set()
@@ -118,33 +121,37 @@ class Balancing:
             _keys(wanted["target_groups"]),  # type: ignore[arg-type]  # a list, said above
         )
         nodes = self._nodes
-        self._draining = {
-            key: left & nodes(wanted, key[0])
-            for key, left in (
-                *self._draining.items(),
-                *((key, nodes(self._configured, key[0])) for key in former - present),
-            )
-            if key not in present and left & nodes(wanted, key[0])
-        }
-        for key in present - former:
-            self._health[key] = {}
+        with self._lock:
+            self._draining = {
+                key: left & nodes(wanted, key[0])
+                for key, left in (
+                    *self._draining.items(),
+                    *((key, nodes(self._configured, key[0])) for key in former - present),
+                )
+                if key not in present and left & nodes(wanted, key[0])
+            }
+            self._health = {
+                key: self._health.get(key, {}) if key in former else {} for key in present
+            }
         self._configured = wanted
         self._send(wanted)
 
     def on_event(self, event: Mapping[str, Any]) -> None:
-        """Take in what the balancer says; runs on another thread, so by single assignments."""
+        """Take in what the balancer says; runs on another thread."""
         match event["event"]:
             case "health":
                 found = TargetHealth(event["state"], event["reason"], event["description"])
-                known = self._health.get(_key(event), {})
-                self._health[_key(event)] = {**known, event["node"]: found}
+                with self._lock:
+                    if (known := self._health.get(_key(event))) is not None:
+                        self._health[_key(event)] = {**known, event["node"]: found}
             case "drained":
                 key = _key(event)
-                left = self._draining.get(key, frozenset()) - {event["node"]}
-                if left:
-                    self._draining[key] = left
-                else:
-                    self._draining.pop(key, None)
+                with self._lock:
+                    left = self._draining.get(key, frozenset()) - {event["node"]}
+                    if left:
+                        self._draining[key] = left
+                    else:
+                        self._draining.pop(key, None)
             case "listening":
                 self._listening.add((event["name"], event["host"]))
             case "error":

@@ -136,6 +136,7 @@ class ControlPlane:
             moto_fis,
             moto_replacements,
             moto_spot,
+            moto_wrong_values,
         )
         from chaosgrade.stage.data_services import DataServices
         from chaosgrade.stage.moto_world import MotoWorld
@@ -165,6 +166,7 @@ class ControlPlane:
             self.interruptions, self.world.fault_targets, random.Random(os.urandom(8))
         )
         moto_replacements.install(hooks, self.world)
+        moto_wrong_values.install(self.addresses.networks.__contains__)
         self.databases = moto_databases.MotoDatabases(self._region)
         moto_databases.install(
             DatabaseHooks(

@@ -1,5 +1,6 @@
 """Amazon RDS of the stage: databases do what the played AWS says, and it says what they did."""
 
+import math
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -11,6 +12,8 @@ from chaosgrade.stage.server_child import ServerChild
 from chaosgrade.stage.timing import (
     CLUSTER_FAILOVER_S,
     DATABASE_FAILOVER_S,
+    DATABASE_KEEPALIVE_IDLE_S,
+    DATABASE_KEEPALIVE_INTERVAL_S,
     DATABASE_RESTART_S,
     DNS_TTL_S,
     REPLICATION_LAG_S,
@@ -147,6 +150,8 @@ class DatabaseReconciler:
             "port": database.port,
             "detection_s": detection_s,
             "lag_s": REPLICATION_LAG_S,
+            "keepalive_idle_s": math.ceil(self._time.real(DATABASE_KEEPALIVE_IDLE_S)),
+            "keepalive_interval_s": math.ceil(self._time.real(DATABASE_KEEPALIVE_INTERVAL_S)),
         }
         if database.source:
             return {**order, "op": "replicate", "source": database.source}

@@ -5,8 +5,10 @@ events go out on standard output; times are measured seconds, `servers` are
 [{"name", "zone", "host", "tier"}, …], the primary first:
 
     {"op": "create", "database", "servers", "port", "user", "password", "name", "detection_s",
-     "patience_s", "replication": "synchronous" | "asynchronous", "lag_s", "readable"}
-    {"op": "replicate", "database", "servers", "port", "source", "lag_s", "detection_s"}
+     "patience_s", "replication": "synchronous" | "asynchronous", "lag_s", "readable",
+     "keepalive_idle_s", "keepalive_interval_s"}
+    {"op": "replicate", "database", "servers", "port", "source", "lag_s", "detection_s",
+     "keepalive_idle_s", "keepalive_interval_s"}
     {"op": "join", "database", "server": one as above}
     {"op": "leave", "database", "server": name}
     {"op": "restart", "database", "server": name or null, "down_s"}
@@ -20,11 +22,13 @@ events go out on standard output; times are measured seconds, `servers` are
     {"event": "error", "database", "detail"}
 
 `detection_s` is how long a primary must be down until that is acted upon, `patience_s` how long
-commits wait for another server that is. A crashed server refuses connections; one whose subnet is
-cut off answers nothing. `standby` says that a server follows and has everything; it can be read
-from if followers are `readable`. Of followers the one of the lowest tier is promoted first. An
-asynchronous standby is promoted as if it were synchronous: what it has not yet got is lost, though
-it was acknowledged. At the end of standard input everything is killed, its data is gone.
+commits wait for another server that is; a client that is silent for `keepalive_idle_s`, whole
+seconds, is asked for a sign of life, and left if it gives none to two questions. A crashed server
+refuses connections; one whose subnet is cut off answers nothing. `standby` says that a server
+follows and has everything; it can be read from if followers are `readable`. Of followers the one of
+the lowest tier is promoted first. An asynchronous standby is promoted as if it were synchronous:
+what it has not yet got is lost, though it was acknowledged. At the end of standard input everything
+is killed, its data is gone.
 """
 
 import asyncio

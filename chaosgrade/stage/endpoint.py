@@ -95,10 +95,13 @@ class Endpoint:
         if data_services.concerns(call, environ["PATH_INFO"]):
             return self._data.answer(call, environ, sent)
         with self._lock:
+            answered = self._moto.answer(call, environ)
             try:
-                return self._moto.answer(call, environ)
-            finally:
                 self._after_call()
+            except Exception as error:  # moto has kept what the stage cannot carry out
+                reason = f"the stage cannot carry out {call.what}: {error!r}"
+                return failure(call, "InternalFailure", reason)
+            return answered
 
     def _own(self, environ: dict[str, Any], sent: bytes) -> Answer:
         """What is the stage's and not AWS's."""

@@ -90,9 +90,12 @@ class GroupReconciler:
                 self._end(group.name, f"{_TERMINATING}{member.instance}")
 
     def _evaluate(self, group: autoscaling.Group) -> None:
+        pending = {member.instance for member in group.members if member.lifecycle == PENDING}
         for instance, cause in autoscaling.found_unhealthy(group).items():
             self._world.mark_unhealthy(group.name, instance)
             self._causes[instance] = cause
+            if instance in pending:
+                self._end(group.name, f"{_LAUNCHING}: {instance}", "it ended before it was ready")
 
     def _carry_out(
         self, group: autoscaling.Group, decision: autoscaling.Decision, now: float

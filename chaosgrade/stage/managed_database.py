@@ -21,7 +21,7 @@ from psycopg import sql
 from chaosgrade.errors import UsageError
 from chaosgrade.stage.database_network import Network
 from chaosgrade.stage.lines import Events
-from chaosgrade.stage.postgres import Replication, Server
+from chaosgrade.stage.postgres import Keepalive, Replication, Server
 from chaosgrade.stage.replication_link import ReplicationLink
 
 _ALWAYS_THERE = "postgres"
@@ -396,9 +396,11 @@ class ManagedDatabase:
 
     def _place(self, place: Mapping[str, Any]) -> Server:
         folder = self._folder / str(next(self._numbers))
+        order = self._order
+        keepalive = Keepalive(int(order["keepalive_idle_s"]), int(order["keepalive_interval_s"]))
         server = Server(
-            place["name"], place["zone"], place["host"], int(self._order["port"]), folder,
-            self._network, self._exited,
+            place["name"], place["zone"], place["host"], int(order["port"]), folder,
+            self._network, keepalive, self._exited,
         )  # fmt: skip
         self._tiers[server] = int(place.get("tier", 0))
         return server

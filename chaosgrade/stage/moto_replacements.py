@@ -32,7 +32,7 @@ from moto.elbv2.models import ELBv2Backend, FakeHealthStatus, FakeLoadBalancer, 
 from moto.ssm.exceptions import InvalidDocument
 from moto.ssm.models import Command, SimpleSystemManagerBackend
 
-from chaosgrade.stage.autoscaling import IN_SERVICE, PENDING
+from chaosgrade.stage.autoscaling import IN_SERVICE, PENDING, STANDBY
 from chaosgrade.stage.moto_patching import add as _add
 from chaosgrade.stage.moto_patching import complete as _complete
 from chaosgrade.stage.moto_patching import replace as _replace
@@ -316,7 +316,7 @@ def _standby(world: MotoWorld) -> None:
                 _within(before - 1, group.min_size, group.max_size)
                 group.desired_capacity = before - 1
             world.deregister(group_name, id_)
-            state.lifecycle_state = "Standby"
+            state.lifecycle_state = STANDBY
             done.append(EnterStandbyActivity(state.instance, before))
         return done
 

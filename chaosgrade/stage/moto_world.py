@@ -27,6 +27,10 @@ from chaosgrade.stage.user_data import read as read_user_data
 from chaosgrade.stage.world import ACCOUNT, Hooks, Host
 
 _CROSS_ZONE = "load_balancing.cross_zone.enabled"
+_IDLE_TIMEOUT = "idle_timeout.timeout_seconds"
+"""Of an application load balancer; moto leaves the default out."""
+_ENDS_CONNECTIONS = "deregistration_delay.connection_termination.enabled"
+"""Of a network load balancer, false by default."""
 
 
 @cache
@@ -379,6 +383,7 @@ class MotoWorld:
                             "port": int(listener.port),
                             "protocol": "TCP" if balancer.type == "network" else "HTTP",
                             "target_group": arns[0],
+                            "idle_timeout_s": float(balancer.attrs.get(_IDLE_TIMEOUT, 60)),
                             "access_logs": _access_logs(balancer),
                         }
 
@@ -422,6 +427,7 @@ class MotoWorld:
                 "deregistration_delay_s": float(
                     group.attributes["deregistration_delay.timeout_seconds"]
                 ),
+                "ends_connections": str(group.attributes.get(_ENDS_CONNECTIONS)).lower() == "true",
                 "slow_start_s": float(group.attributes["slow_start.duration_seconds"]),
                 "targets": [
                     {"id": target["Id"], "port": int(target["Port"])}

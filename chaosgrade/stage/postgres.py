@@ -49,7 +49,24 @@ _SETTINGS = {
     "listen_addresses": "{host}",
     "port": "{port}",
     "unix_socket_directories": "{folder}",
+    # A client's machine that is gone says nothing: without asking, its connections would stay.
+    "tcp_keepalives_idle": "{keepalive.idle_s}",
+    "tcp_keepalives_interval": "{keepalive.interval_s}",
+    "tcp_keepalives_count": "2",  # as Amazon RDS has it
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Keepalive:
+    """When a server asks whether a silent client is still there, in measured seconds.
+
+    Args:
+        idle_s: of silence, until it asks.
+        interval_s: until it asks again.
+    """
+
+    idle_s: int
+    interval_s: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +154,7 @@ class Server:
         zone, host, port: where it is.
         folder: empty, for its data, socket and log.
         network: what it is on.
+        keepalive: how it finds out that clients are gone.
         on_exit: called when it has ended without having been told to.
     """
 
@@ -148,6 +166,7 @@ class Server:
         port: int,
         folder: Path,
         network: Network,
+        keepalive: Keepalive,
         on_exit: Callable[["Server"], None],
     ) -> None:
         self.name = name
@@ -157,6 +176,7 @@ class Server:
         self.folder = folder
         self._data = folder / "data"
         self._network = network
+        self._keepalive = keepalive
         self._on_exit = on_exit
         self._process: asyncio.subprocess.Process | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -224,7 +244,10 @@ class Server:
         Raises:
             UsageError: it does not start; with the end of its log.
         """
-        fields = {"host": self.host, "port": self.port, "folder": self.folder}
+        fields = {
+            "host": self.host, "port": self.port, "folder": self.folder,
+            "keepalive": self._keepalive,
+        }  # fmt: skip
         settings = [f"{name}={value.format(**fields)}" for name, value in _SETTINGS.items()]
         lock_file = self._data / _LOCK_FILE
         with (self.folder / "log").open("wb") as log:

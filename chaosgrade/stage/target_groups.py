@@ -45,10 +45,15 @@ class RegisteredTarget:
     open: set[Connection] = field(default_factory=set)
     checks: asyncio.Task[None] | None = None
 
-    def drop_connections(self) -> None:
-        """Close whatever is open to it."""
+    def drop_connections(self, *, spliced: bool = True) -> None:
+        """Close what is open to it.
+
+        Args:
+            spliced: also what a network load balancer passes on.
+        """
         for connection in list(self.open):
-            connection.abort()
+            if spliced or not isinstance(connection, Splice):
+                connection.abort()
 
     def stop_checks(self) -> None:
         """Look at it no more."""
@@ -74,11 +79,13 @@ class TargetGroup:
         self._draining: dict[RegisteredTarget, asyncio.TimerHandle] = {}
         self._check: Check
         self._slow_start_s = 0.0
+        self._ends_connections = False
 
     def configure(self, fields: Mapping[str, Any], scale: float) -> None:
         """Take over the wanted state; targets that stay keep their health."""
         self._check = Check.of(fields["health_check"], scale)
         self._slow_start_s = fields["slow_start_s"] / scale
+        self._ends_connections = fields["ends_connections"]
         delay_s = fields["deregistration_delay_s"] / scale
         wanted = {
             (target["id"], target["port"]): (target["host"], target["zone"])
@@ -145,7 +152,7 @@ class TargetGroup:
 
     def _drained(self, target: RegisteredTarget) -> None:
         del self._draining[target]
-        target.drop_connections()
+        target.drop_connections(spliced=self._ends_connections)
         # It may have been registered again meanwhile, and even deregistered once more.
         if all(
             (other.id, other.port) != (target.id, target.port)

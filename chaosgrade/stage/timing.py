@@ -54,6 +54,11 @@ DATABASE_RESTART_S = 30.0
 """For which a DB instance that is rebooted in place is down, the start itself excluded. Assumption:
 the User Guide says that the time depends on the crash recovery of the engine."""
 
+DATABASE_KEEPALIVE_IDLE_S, DATABASE_KEEPALIVE_INTERVAL_S = 300.0, 30.0
+"""After how much silence of a client its server asks for a sign of life, and how much later again;
+without two of them it ends the connection. Amazon RDS User Guide, "Dead connection handling in
+PostgreSQL" (tcp_keepalives_idle, tcp_keepalives_interval, tcp_keepalives_count)."""
+
 DNS_TTL_S = 5.0
 """Of the endpoint names of databases. Assumption: it is what Amazon's name servers answer, and
 documented for Amazon Aurora only."""

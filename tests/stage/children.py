@@ -241,7 +241,7 @@ def target_group(
     """A target group as `configure` takes it, in measured seconds."""
     group: dict[str, Any] = {
         "arn": arn, "name": arn, "health_check": {**_CHECK, **check},
-        "deregistration_delay_s": 0.3, "slow_start_s": 0,
+        "deregistration_delay_s": 0.3, "ends_connections": False, "slow_start_s": 0,
         "targets": [
             {"id": id_, "host": host, "port": port, "zone": "us-east-1a"}
             for id_, (host, port) in targets.items()
@@ -263,7 +263,7 @@ def configure(
     balancer.send(
         op="configure", time_scale=time_scale,
         balancers=[{"name": "web", "arn": "lb", "port": port, "protocol": protocol,
-                    "target_group": "tg", "cross_zone": True,
+                    "target_group": "tg", "cross_zone": True, "idle_timeout_s": 60,
                     "nodes": [{"subnet": "subnet-a", "zone": "us-east-1a", "host": host}],
                     **changes}],
         target_groups=list(groups),

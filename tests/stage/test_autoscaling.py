@@ -94,6 +94,21 @@ def test_an_unhealthy_instance_stays_while_its_replacement_is_suspended(process:
     assert decide(group(sick, suspended=frozenset({process}))) == []
 
 
+def test_a_group_that_shrinks_counts_an_unhealthy_instance_that_leaves_once() -> None:
+    """It makes up the surplus: neither is another one taken beside it, nor itself twice."""
+    sick = member("sick", A, healthy=False, in_service_for_s=900.0)
+    decisions = decide(group(sick, member("2", A), member("3", B), desired=2))
+    assert [d.instance for d in decisions if isinstance(d, Terminate)] == ["sick"]
+
+
+def test_an_instance_that_ends_before_it_is_in_service_is_replaced() -> None:
+    """Otherwise it would count for ever, and the group be one short."""
+    ended = member("1", A, lifecycle=PENDING, running=False)
+    assert list(found_unhealthy(group(ended))) == ["1"]
+    (decision,) = decide(group(replace(ended, healthy=False)))
+    assert isinstance(decision, Terminate)
+
+
 def test_scale_in_takes_the_oldest_of_the_fullest_zone() -> None:
     """Zones stay balanced, and protected instances stay."""
     members = (

@@ -267,6 +267,19 @@ def test_what_is_not_finished_when_the_delay_is_over_is_cut(
     target.close()
 
 
+def test_a_target_that_says_nothing_for_the_idle_timeout_is_given_up(
+    balancer: Child, address: tuple[str, int]
+) -> None:
+    """The client gets a 504; the attribute is its load balancer's."""
+    target = ScriptedTarget(lambda connection, request: True)
+    configure(balancer, address, target_group({"i-silent": target.address}), idle_timeout_s=0.2)
+    balancer.wait_for("listening")
+    with socket.create_connection(address, timeout=10) as client:
+        client.sendall(b"GET /slow HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert status(read_all(client)) == 504
+    target.close()
+
+
 def test_a_target_registered_again_while_it_drains_is_new(
     hosts: Child, balancer: Child, address: tuple[str, int]
 ) -> None:
@@ -509,6 +522,36 @@ def test_a_network_balancer_ends_connections_to_an_unhealthy_target(
         with pytest.raises(ConnectionResetError):
             client.recv(1)
     balancer.wait_for("health", id=victim, state="unhealthy")
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_network_balancer_ends_connections_after_the_delay_if_it_is_to(
+    balancer: Child, address: tuple[str, int], *, ends: bool
+) -> None:
+    """By default they go on for as long as client and target want; unlike an application one's."""
+
+    def echo(connection: socket.socket, request: bytes) -> bool:
+        connection.sendall(request)
+        return True
+
+    target = ScriptedTarget(echo)
+    changes = {"deregistration_delay_s": 0.1, "ends_connections": ends}
+    check = {"protocol": "TCP"}
+    group = target_group({"i-1": target.address}, check=check, **changes)
+    configure(balancer, address, group, protocol="TCP")
+    _until_healthy(balancer, "i-1")
+    with socket.create_connection(address, timeout=10) as client:
+        client.sendall(b"one")
+        assert client.recv(100) == b"one"
+        configure(balancer, address, target_group({}, check=check, **changes), protocol="TCP")
+        balancer.wait_for("drained", id="i-1")
+        if ends:
+            with pytest.raises(ConnectionResetError):
+                client.recv(1)
+        else:
+            client.sendall(b"two")
+            assert client.recv(100) == b"two"
+    target.close()
 
 
 def test_a_network_balancer_resets_whom_no_target_takes(

@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ def create(
         "port": PORT, "user": "shop", "password": "secret", "name": "shop",
         "detection_s": _DETECTION_S, "replication": "synchronous", "lag_s": _LAG_S,
         "readable": False, "patience_s": changes.get("detection_s", _DETECTION_S),
+        "keepalive_idle_s": 300, "keepalive_interval_s": 30,
     }  # fmt: skip
     databases.send(op="create", database=name, **{**order, **changes})
     assert databases.wait_for("available", database=name)["host"] == hosts[0]
@@ -317,6 +318,28 @@ def test_a_short_cut_stalls_and_heals(databases: Child) -> None:
     assert events[:3] == ["standby", "available", "down"]
 
 
+def _serves(databases: Child, connection: "psycopg.Connection[Any]") -> bool:
+    """Whether the server still has a process for a connection; in a PID namespace, seen outside."""
+    for pid in descendants(databases.process.pid):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            lines = Path(f"/proc/{pid}/status").read_text("utf-8").splitlines()
+            (numbers,) = (line.split() for line in lines if line.startswith("NSpid:"))
+            if numbers[-1] == str(connection.info.backend_pid):
+                return True
+    return False
+
+
+def test_a_connection_whose_client_is_gone_without_a_word_ends(databases: Child) -> None:
+    """What a dead machine has left open must not use up the connections that there are."""
+    (host,) = create(databases, "left", "a", keepalive_idle_s=1, keepalive_interval_s=1)
+    with connect(host) as connection:
+        assert _serves(databases, connection)
+        cut(databases, host, alone=host)
+        wait_until(lambda: not _serves(databases, connection), "ended")
+        cut(databases, host)
+    databases.send(op="delete", database="left")
+
+
 def test_commits_wait_for_a_standby_that_is_cut_off_and_then_go_on(databases: Child) -> None:
     """As long as its detection takes; healed, it has it all and can be promoted."""
     first, second = create(databases, "far")
@@ -343,6 +366,7 @@ def test_a_read_replica_lags_and_can_be_promoted(databases: Child) -> None:
         databases.send(
             op="replicate", database="replica", port=PORT, source="source", lag_s=_LAG_S,
             servers=[{"name": "c", "zone": "c", "host": host}], detection_s=_DETECTION_S,
+            keepalive_idle_s=300, keepalive_interval_s=30,
         )  # fmt: skip
         databases.wait_for("available", database="replica", host=host)
         began = time.monotonic()
@@ -366,6 +390,7 @@ def test_a_replica_follows_the_new_primary(databases: Child) -> None:
     databases.send(
         op="replicate", database="moving-replica", port=PORT, source="moving", lag_s=0.05,
         servers=[{"name": "c", "zone": "c", "host": host}], detection_s=_DETECTION_S,
+        keepalive_idle_s=300, keepalive_interval_s=30,
     )  # fmt: skip
     databases.wait_for("available", database="moving-replica")
     with failing_over(databases, "moving", first, "reboot") as writers:

@@ -148,6 +148,42 @@ def test_no_call_is_answered_with_a_page(answers: dict[str, dict[str, dict[str, 
             assert told["code"] != "InternalFailure" or name in told["message"], (service, name)
 
 
+_STUMBLING = """
+import threading, urllib.request
+from chaosgrade.stage import wsgi_server
+from chaosgrade.stage.moto_import import import_moto
+import_moto("us-east-1")
+from chaosgrade.stage.endpoint import Endpoint
+
+def stumble():
+    raise KeyError("arn:nope")
+
+endpoint = Endpoint(
+    0, lambda: wsgi_server.listen("127.0.0.1", 0), threading.RLock(), stumble, dict, None, None, {}
+)
+import boto3
+from botocore.exceptions import ClientError
+client = boto3.client(
+    "elbv2", endpoint_url=endpoint.url, region_name="us-east-1", aws_access_key_id="a",
+    aws_secret_access_key="b",
+)
+try:
+    client.describe_load_balancers()
+except ClientError as error:
+    print(error.response["Error"]["Code"], error.response["Error"]["Message"])
+"""
+
+
+def test_what_the_stage_stumbles_over_is_answered_at_once_and_by_name() -> None:
+    """A page of the web framework would be tried again, and say nothing."""
+    told = subprocess.run(
+        [sys.executable, "-c", _STUMBLING], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert told.stdout.split()[0] == "InternalFailure"
+    assert "DescribeLoadBalancers" in told.stdout
+    assert "arn:nope" in told.stdout
+
+
 def test_the_documentation_is_what_the_code_says() -> None:
     """`make docs` writes it."""
     done = subprocess.run(

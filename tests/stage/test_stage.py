@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -249,6 +250,93 @@ def test_what_the_stage_does_not_play_is_refused_in_the_services_own_shape(stage
         assert code == "NotImplemented", (service, operation)
 
 
+def test_a_wrong_value_is_refused_and_the_stage_goes_on(stage: Stage) -> None:
+    """As AWS refuses it: none is kept for the stage to stumble over, or to have no consequence."""
+    elbv2 = stage.client("elbv2")
+    (target_group,) = elbv2.describe_target_groups()["TargetGroups"]
+    (listener,) = elbv2.describe_listeners(LoadBalancerArn=target_group["LoadBalancerArns"][0])[
+        "Listeners"
+    ]
+    ec2, web = stage.client("ec2"), {"AutoScalingGroupName": "web"}
+    member = next(iter(members(stage)))
+    (found,) = ec2.describe_instances(InstanceIds=[member])["Reservations"][0]["Instances"]
+    subnet = [{"Name": "association.subnet-id", "Values": [found["SubnetId"]]}]
+    (acl,) = ec2.describe_network_acls(Filters=subnet)["NetworkAcls"]
+    rule = {"RuleNumber": 7, "Protocol": "-1", "RuleAction": "deny", "Egress": False}
+    attributes = [
+        ("slow_start.duration_seconds", "soon", "ValidationError"),
+        ("deregistration_delay.timeout_seconds", "-1", "ValidationError"),
+        ("invented.yesterday", "true", "ValidationError"),
+        ("stickiness.enabled", "true", "NotImplemented"),
+        ("load_balancing.algorithm.type", "least_outstanding_requests", "NotImplemented"),
+    ]
+    calls: list[tuple[str, str, dict[str, Any], str]] = [
+        *(
+            (
+                "elbv2",
+                "modify_target_group_attributes",
+                {
+                    "TargetGroupArn": target_group["TargetGroupArn"],
+                    "Attributes": [{"Key": key, "Value": value}],
+                },
+                code,
+            )
+            for key, value, code in attributes
+        ),
+        *(
+            (
+                "elbv2",
+                "modify_load_balancer_attributes",
+                {
+                    "LoadBalancerArn": target_group["LoadBalancerArns"][0],
+                    "Attributes": [{"Key": key, "Value": value}],
+                },
+                code,
+            )
+            for key, value, code in (
+                ("idle_timeout.timeout_seconds", "0", "ValidationError"),
+                ("client_keep_alive.seconds", "60", "NotImplemented"),
+            )
+        ),
+        (
+            "elbv2",
+            "modify_target_group",
+            {"TargetGroupArn": target_group["TargetGroupArn"], "HealthCheckPort": "http"},
+            "ValidationError",
+        ),
+        (
+            "elbv2",
+            "modify_listener",
+            {
+                "ListenerArn": listener["ListenerArn"],
+                "DefaultActions": [
+                    {"Type": "forward", "TargetGroupArn": f"{target_group['TargetGroupArn']}0"}
+                ],
+            },
+            "TargetGroupNotFound",
+        ),
+        ("ec2", "delete_subnet", {"SubnetId": found["SubnetId"]}, "DependencyViolation"),
+        (
+            "ec2",
+            "create_network_acl_entry",
+            {**rule, "NetworkAclId": acl["NetworkAclId"], "CidrBlock": "everywhere"},
+            "InvalidParameterValue",
+        ),
+        (
+            "autoscaling",
+            "suspend_processes",
+            {**web, "ScalingProcesses": ["Lunch"]},
+            "ValidationError",
+        ),
+        ("autoscaling", "resume_processes", {"AutoScalingGroupName": "no"}, "ValidationError"),
+        ("autoscaling", "attach_instances", {**web, "InstanceIds": [member]}, "ValidationError"),
+        ("autoscaling", "exit_standby", {**web, "InstanceIds": [member]}, "ValidationError"),
+    ]
+    for service, operation, arguments, code in calls:
+        assert refusal(getattr(stage.client(service), operation), **arguments) == code, arguments
+    assert whole(stage)
+
+
 def test_an_instance_of_ones_own_runs_and_ends(stage: Stage) -> None:
     """RunInstances starts a process at the address that it tells; it belongs to no group."""
     ec2 = stage.client("ec2")
@@ -259,6 +347,10 @@ def test_an_instance_of_ones_own_runs_and_ends(stage: Stage) -> None:
     ec2.terminate_instances(InstanceIds=[started["InstanceId"]])
     eventually(lambda: not answers(stage, address))
     assert started["InstanceId"] not in members(stage)
+    for call in (ec2.start_instances, ec2.stop_instances):  # no way back from there
+        assert refusal(call, InstanceIds=[started["InstanceId"]]) == "IncorrectInstanceState"
+    (ended,) = ec2.describe_instances(InstanceIds=[started["InstanceId"]])["Reservations"]
+    assert ended["Instances"][0]["State"]["Name"] == "terminated"
 
 
 def test_a_group_that_cannot_launch_says_why(stage: Stage) -> None:
@@ -285,9 +377,25 @@ def test_a_group_that_cannot_launch_says_why(stage: Stage) -> None:
     autoscaling.delete_auto_scaling_group(AutoScalingGroupName="doomed", ForceDelete=True)
 
 
+@contextmanager
+def few_files() -> Iterator[None]:
+    """What is started may have as few files open as most machines let it have at first."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def test_two_stages_run_side_by_side(stage: Stage) -> None:
-    """They share neither ports nor addresses, and one ends without the other."""
-    with running_stage("--time-scale", "60", "--parameter", "DesiredCapacity=1") as other:
+    """They share neither ports nor addresses, and one ends without the other; each has as many
+    connections as the machine allows: a balancer must not give out before its targets."""
+    options = ("--time-scale", "60", "--parameter", "DesiredCapacity=1")
+    with few_files(), running_stage(*options) as other:
+        for pid in descendants(other.process.pid):
+            soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+            assert soft == min(hard, 65536), pid
         assert other.document["endpoint"] != stage.document["endpoint"]
         assert other.document["balancers"] != stage.document["balancers"]
         other.process.send_signal(signal.SIGINT)

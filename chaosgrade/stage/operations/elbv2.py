@@ -20,17 +20,21 @@ ELBV2 = Service(
             "DeleteListener",
         ),
         "ModifyLoadBalancerAttributes": real(
-            "`load_balancing.cross_zone.enabled` and `access_logs.s3.*` are in force at once: each "
+            "`load_balancing.cross_zone.enabled`, `idle_timeout.timeout_seconds` (real seconds) "
+            "and `access_logs.s3.*` are in force at once: each "
             "node of an application load balancer writes its log into the bucket every five "
             "minutes of AWS time; a bucket that does not exist is refused, its policy is not "
-            "looked at. Other attributes are stored."
+            "looked at. `client_keep_alive.seconds` and `dns_record.client_routing_policy` have "
+            "their defaults; another value is `NotImplemented`. Other attributes are stored."
         ),
         **each(
             real(
                 "Interval, timeout, thresholds, matcher, path and port of health checks, "
-                "`deregistration_delay.timeout_seconds`, `slow_start.duration_seconds` and "
-                "`load_balancing.cross_zone.enabled` are in force at once. Other attributes are "
-                "stored."
+                "`deregistration_delay.timeout_seconds`, "
+                "`deregistration_delay.connection_termination.enabled`, "
+                "`slow_start.duration_seconds` and `load_balancing.cross_zone.enabled` are in "
+                "force at once. Other attributes that decide where requests go, such as "
+                "`stickiness.enabled`, have their defaults; another value is `NotImplemented`."
             ),
             "CreateTargetGroup ModifyTargetGroup ModifyTargetGroupAttributes DeleteTargetGroup",
         ),
