@@ -1,7 +1,7 @@
 """Against a former score: worse, or only noise?"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -45,8 +45,14 @@ def compare(former: Mapping[str, Any], score: Score, grading: Grading) -> dict[s
 
 
 def _conclusive(objectives: Sequence[ObjectiveScore]) -> dict[str, ObjectiveScore]:
-    """By what they ask, such as "availability ≥ 97%"."""
-    return {f"{o.metric} {o.target}": o for o in objectives if o.credit is not None}
+    """By what they ask, such as "availability ≥ 97%"; asked for another reason it is the same."""
+    found: dict[str, ObjectiveScore] = {}
+    for one in objectives:
+        if one.credit is not None:
+            same = found.get(key := f"{one.metric} {one.target}")
+            passed, failed = (same.passed, same.failed) if same else (0, 0)
+            found[key] = replace(one, passed=one.passed + passed, failed=one.failed + failed)
+    return found
 
 
 def _row(
@@ -75,7 +81,7 @@ def read_former(document: Mapping[str, Any]) -> dict[str, tuple[ObjectiveScore, 
         ) from None
     if not any(_conclusive(one.objectives) for one in former.experiments):
         raise UsageError(
-            "nothing in the baseline was conclusive: it compares with everything; "
+            "nothing in the baseline was conclusive: nothing can be compared with it; "
             "make one with: chaosgrade score --json"
         )
     return {one.experiment: one.objectives for one in former.experiments}
