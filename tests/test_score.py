@@ -265,6 +265,8 @@ def test_an_old_halt_is_forgotten_with_its_evidence() -> None:
         {},
         {"experiments": 3},
         {"experiments": [{}]},
+        {"experiments": []},
+        to_json(score_of(UNPROVEN)),
         {"experiments": [{"experiment": "instance-kill", "credit": 1.0, "objectives": [{}]}]},
     ],
 )
@@ -279,6 +281,19 @@ def test_a_baseline_names_what_can_no_longer_be_compared() -> None:
     """An experiment that is left out must not look unchanged."""
     former = json.loads(json.dumps(to_json(score_of(SOUND))))
     assert compare(former, score_of(UNPROVEN), GRADING)["missing"] == ["instance-kill"]
+
+
+def test_a_baseline_is_compared_by_what_was_asked_then() -> None:
+    """A bound that was lowered meanwhile is another question, and its answer no improvement."""
+    former = json.loads(json.dumps(to_json(score_of(SOUND))))
+    lower = [
+        {"metric": "availability", "at_least": "50%", "because": "x"},
+        {"metric": "time_to_recover", "at_most": "60s", "weight": 2, "because": "x"},
+    ]
+    found = compare(former, score_of(judge(trial(down(0, 4), objectives=lower))), GRADING)
+    assert found["missing"] == ["instance-kill: availability ≥ 97%"]
+    assert found["experiments"]["instance-kill"]["credit"] == 0
+    assert compare(former, score_of(SOUND), GRADING)["missing"] == []
 
 
 def test_a_lost_acknowledged_write_caps_at_f() -> None:

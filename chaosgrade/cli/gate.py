@@ -89,6 +89,8 @@ def present(
     change = None if former is None else compare(former, score, grading)
     if change is not None and change["worse"] and code in (Exit.HOLDS, Exit.INCONCLUSIVE):
         code = Exit.WEAKNESS
+    if change is not None and change["missing"] and code == Exit.HOLDS:
+        code = Exit.INCONCLUSIVE  # what was left out this time has not held
     if halted and code != Exit.NOT_UNDONE:
         code = Exit.HALTED
     problem = _why_nothing_began(verdicts)

@@ -60,10 +60,13 @@ def comparison(rows: Mapping[str, Any]) -> RenderableType:
         table.add_column(heading)
     for name, row in rows["experiments"].items():
         table.add_row(
-            name, f"{row['former']:.2f}", f"{row['credit']:.2f}", f"{row['probability_worse']:.0%}"
+            Text(name),
+            f"{row['former']:.2f}",
+            f"{row['credit']:.2f}",
+            f"{row['probability_worse']:.0%}",
         )
     for name in rows["missing"]:
-        table.add_row(name, "", "", "not conclusive now: cannot be compared")
+        table.add_row(Text(name), "", "", "not conclusive now: cannot be compared")
     return table
 
 
