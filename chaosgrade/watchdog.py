@@ -6,24 +6,24 @@ still lives. It leaves when the run is over and nothing is outstanding.
 """
 
 import os
-import select
+import selectors
 import signal
 import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from chaosgrade import lifeline
 from chaosgrade.changes.journal import Journal, JournalError, RunRow, State
 from chaosgrade.changes.recovery import OpenRun, recover
-from chaosgrade.changes.undo import Undone
 from chaosgrade.errors import Refused
 
 POLL_S = 0.5
 """Between two looks: a fault outlives its lease, or its run, by this and the undo itself."""
 
-START_S = 30.0
+START_S = 120.0
 """How long it may take to come up, on a machine that is busy."""
 
 GIVE_UP_S = {"aws": 6 * 3600.0, "localstack": 900.0, "stage": 900.0}
@@ -72,8 +72,9 @@ class Watchdog:
     def _has_said_so(self) -> bool:
         said = self.process.stdout
         assert said is not None  # noqa: S101 - it was asked for
-        ready, _, _ = select.select([said], [], [], START_S)
-        return bool(ready and said.readline())
+        with selectors.DefaultSelector() as waiting:
+            waiting.register(said, selectors.EVENT_READ)
+            return bool(waiting.select(START_S) and said.readline())
 
     def end(self) -> None:
         """End it: nothing is outstanding."""
@@ -97,10 +98,11 @@ def watch(row: RunRow, journal: Journal) -> None:
             if not alive and not entries:
                 return
             undone = recover(OpenRun(row, alive, entries), journal, entries=due) if due else []
-            _say(row.id, undone)
+            for one in undone:
+                _say(f"{row.id}: {one.entry.summary}: {one.state}: {one.detail}")
             failed = any(one.state == State.UNREVERTED for one in undone)
         except JournalError as error:  # a full disk, somebody's lock: it may be over in a while
-            print(f"{row.id}: {error}", flush=True)
+            _say(f"{row.id}: {error}")
             failed = True
         pause = min(60.0, pause * 2) if failed else POLL_S
         if dead_since is not None and time.monotonic() - dead_since > GIVE_UP_S[row.environment]:
@@ -108,9 +110,9 @@ def watch(row: RunRow, journal: Journal) -> None:
         time.sleep(pause)
 
 
-def _say(run: str, undone: list[Undone]) -> None:
-    for one in undone:
-        print(f"{run}: {one.entry.summary}: {one.state}: {one.detail}", flush=True)
+def _say(line: str) -> None:
+    with suppress(OSError):  # its log is on a disk that may be full, too
+        print(line, flush=True)
 
 
 def main() -> None:

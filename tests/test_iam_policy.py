@@ -49,8 +49,8 @@ ACCOUNT = "123456789012"
 ENDPOINT = "botocore.endpoint"
 WITHOUT_CALL = {"ec2:CreateTags", "fis:TagResource", "iam:PassRole", "s3:ListBucket"}
 """Permissions that other calls need: tags at creation, a role that is handed on, ListObjectsV2."""
-OF_THE_OTHER_KIND = {"rds:DescribeDBClusters"}
-"""What is asked only of an identifier that may be a DB cluster's."""
+OF_THE_OTHER_KIND = {"ec2:DescribeNetworkInterfaces", "rds:DescribeDBClusters"}
+"""What is asked only of targets that are addresses, or of what may be a DB cluster's identifier."""
 
 
 @pytest.fixture
