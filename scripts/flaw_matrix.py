@@ -89,7 +89,8 @@ def main() -> int:
             for seed in range(1, options.runs + 1):
                 was, why = verdict(cell, seed, options.fabric, folder)
                 cell["verdicts"].append(was)
-                console.print(cell["experiment"], cell["specimen"], seed, f"{was}  {why}")
+                found = (cell["experiment"], cell["specimen"], seed, f"{was}  {why}")
+                console.print(*found, soft_wrap=True)
         right = cell["verdicts"].count(cell["expected"])
         cell["right"] = right
         style = "green" if right == options.runs else "red"
