@@ -95,7 +95,7 @@ def recovery(requests: Requests, pending: Floats) -> Recovery:
     last = requests.last
     waited = ~arrivals.succeeded[requests.first] & (arrivals.time[requests.first] < recovered)
     back = waited & arrivals.succeeded[last] & (arrivals.time[last] >= recovered)
-    waiting = waited & ~arrivals.succeeded[last] & (pending >= UNLIKELY)
+    waiting = waited & (requests.sizes > 1) & ~arrivals.succeeded[last] & (pending >= UNLIKELY)
     if not back.any() and not waiting.any():
         return _NO_RECOVERY
     took_s = np.where(back, arrivals.time[last] - recovered, np.inf)[back | waiting]

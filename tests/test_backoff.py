@@ -294,6 +294,17 @@ def test_who_still_waits_in_the_end_has_not_been_served() -> None:
     assert late.recovery_s > 10
 
 
+def test_who_never_retries_waits_for_no_recovery() -> None:
+    """Their requests are lost and over; the next ones succeed."""
+    calm = arrivals(Client("no-retry"), 20)
+    end = float(calm.time.max())
+    behaviour = observe(
+        Arrivals.of([*calm.client, 99], [*calm.time, end + 9], [503] * 20 + [200], until=end + 300)
+    ).behaviour
+    assert (behaviour.family, behaviour.recovery_at_least_s) == ("no-retry", None)
+    assert judge_backoff(behaviour, load_backoff_policy()).verdict == "passed"
+
+
 def test_successes_do_not_hide_how_often_clients_try_while_all_fails() -> None:
     """Nineteen of twenty succeed at the second attempt: the others show how far all would go."""
     base = arrivals(Client("full-jitter", attempts=8), 400)

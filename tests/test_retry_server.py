@@ -146,6 +146,13 @@ def test_connections_in_use_alternately_are_several_clients() -> None:
     assert len(set(clients)) == 1
 
 
+def test_a_port_that_was_free_again_is_no_connection_that_was_kept() -> None:
+    """Each attempt of one client has a connection of its own, two of them by chance one port."""
+    senders = [Sender("192.0.2.1", port, "GET /") for port in (1, 2, 3, 1, 4)]
+    clients, _ = clients_of(senders, np.arange(5.0))
+    assert len(set(clients)) == 1
+
+
 def test_connections_of_a_pool_say_nothing_of_who_sends() -> None:
     """One that returns to a URL after another is lent: attempts for a URL are one client's."""
     uses = [(1, "/a"), (2, "/b"), (2, "/a"), (1, "/b"), (1, "/a"), (2, "/b")]
