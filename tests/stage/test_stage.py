@@ -329,6 +329,10 @@ def test_a_wrong_value_is_refused_and_the_stage_goes_on(stage: Stage) -> None:
             "ValidationError",
         ),
         ("autoscaling", "resume_processes", {"AutoScalingGroupName": "no"}, "ValidationError"),
+        *(
+            ("autoscaling", "update_auto_scaling_group", {**web, "HealthCheckType": kind}, code)
+            for kind, code in (("elb", "ValidationError"), ("ELB,EBS", "NotImplemented"))
+        ),
         ("autoscaling", "attach_instances", {**web, "InstanceIds": [member]}, "ValidationError"),
         ("autoscaling", "exit_standby", {**web, "InstanceIds": [member]}, "ValidationError"),
     ]
