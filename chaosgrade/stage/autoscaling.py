@@ -15,6 +15,7 @@ from chaosgrade.stage.mixed_instances import Mix
 from chaosgrade.stage.world import Activity
 
 PENDING, IN_SERVICE, TERMINATING, STANDBY = "Pending", "InService", "Terminating", "Standby"
+EC2, ELB = "EC2", "ELB"
 _ON_DEMAND = Mix(("",))
 
 
@@ -55,7 +56,7 @@ class Group:
     Args:
         zones: where it may launch.
         suspended: names of suspended processes.
-        health_type: "EC2", or "ELB", which includes it.
+        health_type: `EC2` or `ELB`, which includes it, or both with a comma between them.
         grace_s: health check grace period in AWS seconds.
         mix: what it buys.
         rebalances: whether capacity rebalancing is on.
@@ -140,7 +141,7 @@ def found_unhealthy(group: Group) -> dict[str, str]:
                 "an EC2 health check indicating it has been terminated or stopped"
             )
         elif (
-            group.health_type == "ELB"
+            ELB in group.health_type.split(",")
             and member.lifecycle == IN_SERVICE
             and member.refused
             and member.in_service_for_s >= group.grace_s

@@ -16,7 +16,7 @@ from moto.elbv2 import exceptions as elbv2_exceptions
 from moto.elbv2.models import ELBv2Backend, FakeAction, FakeLoadBalancer, FakeTargetGroup
 
 from chaosgrade.stage import balancing_attributes
-from chaosgrade.stage.autoscaling import IN_SERVICE, PENDING, STANDBY
+from chaosgrade.stage.autoscaling import EC2, ELB, IN_SERVICE, PENDING, STANDBY
 from chaosgrade.stage.moto_patching import complete, replace
 from chaosgrade.stage.operations import NotPlayed
 
@@ -27,6 +27,8 @@ _PROCESSES = frozenset(
     }
 )  # fmt: skip
 """Amazon EC2 Auto Scaling API Reference, SuspendProcesses."""
+_HEALTH_TYPES = frozenset({EC2, ELB, "EBS", "VPC_LATTICE"})
+"""The same, UpdateAutoScalingGroup: one or more of them, with commas between them."""
 
 
 def install(has_addresses: Callable[[str], bool]) -> None:
@@ -39,6 +41,7 @@ def install(has_addresses: Callable[[str], bool]) -> None:
     _subnets(has_addresses)
     _network_acls()
     _processes()
+    _health_types()
     _members()
     _balancing()
     _attributes()
@@ -120,6 +123,26 @@ def _found(backend: Any, group_name: str) -> Any:
     if group_name not in backend.autoscaling_groups:
         raise ValidationError(f"AutoScalingGroup name not found - '{group_name}'")
     return backend.autoscaling_groups[group_name]
+
+
+def _health_types() -> None:
+    def checking(change: Any) -> Any:
+        @functools.wraps(change)
+        def checked(backend: Any, *args: Any, **kwargs: Any) -> Any:
+            kinds = set((kwargs.get("health_check_type") or EC2).split(","))
+            if unknown := sorted(kinds - _HEALTH_TYPES):
+                raise ValidationError(
+                    f"HealthCheckType {','.join(unknown)} unknown; there are "
+                    f"{', '.join(sorted(_HEALTH_TYPES))}"
+                )
+            if unplayed := sorted(kinds - {EC2, ELB}):
+                raise NotPlayed(f"with HealthCheckType {','.join(unplayed)}")
+            return change(backend, *args, **kwargs)
+
+        return checked
+
+    for name in ("create_auto_scaling_group", "update_auto_scaling_group"):
+        replace(AutoScalingBackend, name, checking(getattr(AutoScalingBackend, name)))
 
 
 def _members() -> None:

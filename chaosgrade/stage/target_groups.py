@@ -45,7 +45,7 @@ class RegisteredTarget:
     open: set[Connection] = field(default_factory=set)
     checks: asyncio.Task[None] | None = None
 
-    def drop_connections(self, *, spliced: bool = True) -> None:
+    def drop_connections(self, *, spliced: bool) -> None:
         """Close what is open to it.
 
         Args:

@@ -68,6 +68,7 @@ def test_elb_health_counts_only_for_groups_that_ask_for_it() -> None:
     """The default health type EC2 keeps an instance that customers cannot use."""
     refused = member("1", A, refused=True)
     assert list(found_unhealthy(group(refused))) == ["1"]
+    assert list(found_unhealthy(group(refused, health_type="EC2,ELB"))) == ["1"]
     assert found_unhealthy(group(refused, health_type="EC2")) == {}
 
 

@@ -209,6 +209,7 @@ def test_standby_takes_an_instance_out_of_traffic_and_back(stage: Stage) -> None
     """It keeps running, is no target meanwhile, and is one again afterwards."""
     autoscaling = stage.client("autoscaling")
     autoscaling.update_auto_scaling_group(AutoScalingGroupName="web", MinSize=3)
+    eventually(lambda: whole(stage))  # one on its way out cannot be taken
     chosen = next(iter(members(stage)))
     autoscaling.enter_standby(
         AutoScalingGroupName="web", InstanceIds=[chosen], ShouldDecrementDesiredCapacity=True
@@ -329,6 +330,10 @@ def test_a_wrong_value_is_refused_and_the_stage_goes_on(stage: Stage) -> None:
             "ValidationError",
         ),
         ("autoscaling", "resume_processes", {"AutoScalingGroupName": "no"}, "ValidationError"),
+        *(
+            ("autoscaling", "update_auto_scaling_group", {**web, "HealthCheckType": kind}, code)
+            for kind, code in (("elb", "ValidationError"), ("ELB,EBS", "NotImplemented"))
+        ),
         ("autoscaling", "attach_instances", {**web, "InstanceIds": [member]}, "ValidationError"),
         ("autoscaling", "exit_standby", {**web, "InstanceIds": [member]}, "ValidationError"),
     ]

@@ -16,7 +16,8 @@ AUTO_SCALING = Service(
                 "Instances are launched into the emptiest zone of the group, and taken from the "
                 "fullest, the oldest first. A capacity beyond minimum or maximum is a "
                 "`ValidationError`. Without a grace period in the call there is none; only the "
-                "console proposes 300 s."
+                "console proposes 300 s. `HealthCheckType` is `EC2`, `ELB` or both; with another "
+                "it is `NotImplemented`."
             ),
             "CreateAutoScalingGroup UpdateAutoScalingGroup SetDesiredCapacity",
         ),
