@@ -125,6 +125,7 @@ def test_a_cache_that_falls_silent_is_given_up_quickly(stage: Stage) -> None:
         **deny, Protocol="6", RuleAction="deny", CidrBlock="0.0.0.0/0",
         PortRange={"From": _CACHE_PORT, "To": _CACHE_PORT},
     )  # fmt: skip
+    eventually(lambda: cache(ask(f"{url}/products/9")) == "away")  # rules are in force soon
     answers = [ask(f"{url}/products/9") for _ in range(10)]
     assert {(answer.status, cache(answer)) for answer in answers} == {(200, "away")}
     assert max(answer.after_s for answer in answers) < 4.0
@@ -138,6 +139,8 @@ def test_the_cache_stands_in_for_a_database_that_is_away(stage: Stage) -> None:
     entry = '[{"id": "10", "name": "Old tea", "price_cents": 1}, 0.0]'
     Valkey(primary(stage), _CACHE_PORT).set("product:10", entry)
     sound = cached(stage, DATABASE_PORT=1)
+    # A busy machine may keep the cache from answering in time once.
+    eventually(lambda: cache(ask(f"{sound}/products/10")) == "stale")
     answer = ask(f"{sound}/products/10")
     assert (answer.status, cache(answer)) == (200, "stale")
     assert answer.document["name"] == "Old tea"
