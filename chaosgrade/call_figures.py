@@ -77,7 +77,8 @@ def _time_to_serve(history: History) -> Figure:
     fault_at, over_at = history.fault_at, history.over_at
     if over_at is None or fault_at is None:
         return Figure(None, reason="the fault was not over when the run ended")
-    before = [call for call in history.calls if call.at < fault_at]
+    # What was in flight when the fault began tells of the fault.
+    before = [call for call in history.calls if call.at + call.took_ms / 1e3 < fault_at]
     if not before:
         return Figure(None, reason="nobody called before the fault: there is no baseline")
     end = history.calls[-1].at

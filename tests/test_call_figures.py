@@ -21,9 +21,16 @@ type Call = tuple[int, float, int]
 
 
 def measured(
-    calls: Iterable[Call], *, undone: bool = True, retries: RetryBehaviour | None = None
+    calls: Iterable[Call],
+    *,
+    undone: bool = True,
+    retries: RetryBehaviour | None = None,
+    took_s: float = 0.001,
 ) -> dict[str, Measurement]:
-    rows = [[call, at * 1e3, 1.0, status] for call, at, status in sorted(calls, key=lambda c: c[1])]
+    rows = [
+        [call, at * 1e3, took_s * 1e3, status]
+        for call, at, status in sorted(calls, key=lambda c: c[1])
+    ]
     told = [
         (
             START,
@@ -75,6 +82,15 @@ def test_attempts_without_a_trace_are_not_taken_for_calls_of_their_own() -> None
     for name in ("call_amplification", "call_attempts", "retry_jitter"):
         assert found[name].value is None
         assert "trace id" in found[name].reason
+
+
+def test_calls_that_the_fault_has_met_on_their_way_are_no_baseline() -> None:
+    """They take 1.9 s: most of those before it fail. Every other one fails for ever after."""
+    calls = [
+        (n, at, 200 if at < 1.2 or (at >= HEALED - START and n % 2) else 503)
+        for n, at, _ in traffic()
+    ]
+    assert measured(calls, took_s=1.9)["time_to_serve_calls"].censored
 
 
 def test_what_has_waited_comes_at_once() -> None:

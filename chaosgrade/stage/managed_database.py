@@ -359,19 +359,21 @@ class ManagedDatabase:
         Raises:
             TimeoutError: it does not stream.
         """
-        written = await self._primary.ask("SELECT pg_current_wal_flush_lsn()::text")
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _STREAMING_TIMEOUT_S
         self._wait_for({*self._keeping_up, server})
         wanted = f"streaming {'sync' if self.synchronous else 'async'}"
-        while await self._primary.ask(_FOLLOWER_STATE, server.name, written) != wanted:
-            if self._apart(server):
-                self._wait_for(self._keeping_up)
-                return
-            if loop.time() > deadline:
-                self._wait_for(self._keeping_up)
-                raise TimeoutError(f"the server {server.name} in {server.zone} does not stream")
-            await asyncio.sleep(_POLL_S)
+        # Twice: what was acknowledged before commits waited has to be there too.
+        for _ in range(2):
+            written = await self._primary.ask("SELECT pg_current_wal_flush_lsn()::text")
+            while await self._primary.ask(_FOLLOWER_STATE, server.name, written) != wanted:
+                if self._apart(server):
+                    self._wait_for(self._keeping_up)
+                    return
+                if loop.time() > deadline:
+                    self._wait_for(self._keeping_up)
+                    raise TimeoutError(f"the server {server.name} in {server.zone} does not stream")
+                await asyncio.sleep(_POLL_S)
         self._keeping_up.add(server)
         self._emit("standby", server)
 
