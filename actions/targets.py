@@ -110,6 +110,11 @@ def register_targets(
 def _group(session: Session, name: str) -> dict[str, Any]:
     answer = session.aws.send(Call("elbv2", "DescribeTargetGroups", {"Names": [name]}))
     group: dict[str, Any] = answer["TargetGroups"][0]
+    if group.get("TargetType") == "lambda":
+        raise UsageError(
+            f"target group {name} has a Lambda function as its target, which has no port: name one "
+            "of instances or addresses"
+        )
     return group
 
 

@@ -69,6 +69,18 @@ def test_a_senseless_number_takes_nothing(
     assert planner.changes == []
 
 
+def test_a_group_of_a_function_is_refused(planner: Planner) -> None:
+    """Its only target has no port, by which what is taken out is told apart."""
+    aws: Any = session._active and session._active.aws
+    aws.answers["DescribeTargetGroups"]["TargetGroups"][0] |= {"TargetType": "lambda"}
+    aws.answers["DescribeTargetHealth"]["TargetHealthDescriptions"] = [
+        {"Target": {"Id": "arn:aws:lambda:f"}, "TargetHealth": {"State": "healthy"}}
+    ]
+    with pytest.raises(ActivityFailed, match="web has a Lambda function"):
+        deregister_targets("web")
+    assert planner.changes == []
+
+
 def test_an_address_outside_the_vpc_goes_back_to_all_zones(planner: Planner) -> None:
     """Elastic Load Balancing takes it back only so, and the undo is one of its own."""
     outside = {"Id": "192.168.7.7", "Port": 80, "AvailabilityZone": "all"}
