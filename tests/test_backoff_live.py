@@ -1,5 +1,6 @@
 """Real clients against the failing server: each is recognised by when its attempts arrive."""
 
+import json
 import logging
 import time
 from collections.abc import Collection, Mapping
@@ -143,7 +144,7 @@ def behaviours() -> dict[str, RetryBehaviour]:
 def test_a_real_client_is_recognised(name: str, behaviours: dict[str, RetryBehaviour]) -> None:
     """Its family, and its parameters within 15%."""
     case, behaviour = CASES[name], behaviours[name]
-    assert behaviour.family == case.family, behaviour
+    assert behaviour.family == case.family, json.dumps(behaviour.to_json())
     assert behaviour.requests == case.clients
     for parameter, value in case.known.items():
         found = getattr(behaviour, parameter)
