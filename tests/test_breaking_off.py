@@ -52,7 +52,7 @@ _BASELINE, _FAULT = "measuring the baseline", "watching what customers feel"
     [
         (signal.SIGINT, _BASELINE),
         (signal.SIGINT, _FAULT),
-        (signal.SIGTERM, _FAULT),
+        pytest.param(signal.SIGTERM, _FAULT, marks=pytest.mark.nightly),
         pytest.param(signal.SIGTERM, _BASELINE, marks=pytest.mark.nightly),
         pytest.param(signal.SIGHUP, _BASELINE, marks=pytest.mark.nightly),
         pytest.param(signal.SIGHUP, _FAULT, marks=pytest.mark.nightly),
@@ -150,6 +150,7 @@ def test_a_killed_chaos_toolkit_is_undone_by_the_command(
     _until_whole(stage)
 
 
+@pytest.mark.nightly
 def test_a_killed_command_is_undone_by_chaos_toolkit(
     tmp_path: Path, hang: Path, stage: Stage
 ) -> None:
@@ -181,6 +182,7 @@ def _lives(pid: int) -> bool:
         return False
 
 
+@pytest.mark.nightly
 def test_a_selector_that_matches_nothing_changes_nothing(tmp_path: Path, stage: Stage) -> None:
     """Exit code 3: nothing could be broken, so nothing is proven."""
     text = shipped()["instance-kill"].read_text().replace("Tier: web", "Tier: nothing")

@@ -361,6 +361,7 @@ def test_an_outage_hangs_and_heals(stage: Stage, journal: Journal) -> None:
 
 
 @pytest.mark.stage
+@pytest.mark.nightly
 def test_writes_that_a_standby_never_got_make_an_f(tmp_path: Path) -> None:
     """A whole run, with a short window: what the ledger finds lost limits the grade."""
     document = yaml.safe_load(shipped()["rds-failover"].read_text())

@@ -38,11 +38,10 @@ def failed(score: dict[str, Any]) -> set[str]:
 
 
 def test_the_sound_template_earns_an_a_on_what_was_tested(tmp_path: Path) -> None:
-    """Experiments pass; coverage is stated and caps the grade."""
-    tested = ("instance-kill", "web-process-hang")
-    code, score = run(tmp_path, "chaosgrade", "run", *tested)
-    assert code == 0
-    assert verdicts(score) == dict.fromkeys(tested, "passed")
+    """The experiment passes; coverage is stated and caps the grade."""
+    code, score = run(tmp_path, "chaosgrade", "run", "web-process-hang")
+    assert not_passed(score) == {}
+    assert (code, verdicts(score)) == (0, {"web-process-hang": "passed"})
     assert (score["earned"], score["grade"]) == ("A", "D")
     assert 0 < score["coverage"] < 0.5
     folder = tmp_path / score["folder"]

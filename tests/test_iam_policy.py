@@ -492,7 +492,7 @@ def fast_stage() -> Iterator[Callable[[str], str]]:
         yield endpoint
 
 
-IN_EVERY_RUN = {"instance-kill", "az-blackhole"}
+IN_EVERY_RUN = {"instance-kill"}
 """One fault of instances, and one of the network."""
 
 

@@ -120,7 +120,7 @@ def _trials(draw: st.DrawFn) -> list[TrialVerdict]:
     return found
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(_trials())
 def test_the_parts_sum_to_the_whole(trials: Sequence[TrialVerdict]) -> None:
     """Points lost in the list are exactly what is missing to 100, whatever was run."""

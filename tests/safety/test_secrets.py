@@ -223,6 +223,7 @@ def test_a_refused_fault_tells_no_secret(place: Place) -> None:
     _conceals(place, "chaostoolkit.log", "evidence.jsonl", "journal.json")
 
 
+@pytest.mark.nightly
 def test_a_refused_undo_tells_no_secret(place: Place) -> None:
     """A person reads about it in several places, until it is recovered."""
     # Whoever undoes, be it the watchdog, has never had the experiment's own secrets to send.
