@@ -46,7 +46,8 @@ def test_the_sound_template_earns_an_a_on_what_was_tested(tmp_path: Path) -> Non
     assert 0 < score["coverage"] < 0.5
     folder = tmp_path / score["folder"]
     written = {path.name for path in folder.iterdir() if path.is_file()}
-    assert written == {"score.json", "report.html", "junit.xml", "summary.md", "metrics.prom"}
+    reports = {"score.json", "report.html", "junit.xml", "summary.md", "metrics.prom"}
+    assert written == reports | {"evidence.jsonl", "journal.json", "chaostoolkit.log"}
     again_code, again = run(tmp_path, "chaosgrade", "score", str(folder))
     assert (again_code, again["score"], again["low"]) == (0, score["score"], score["low"])
 

@@ -146,7 +146,7 @@ def test_a_journal_that_breaks_in_mid_run_is_undone_from_memory(tmp_path: Path) 
     assert aws.dials == {"a": 1, "b": 1}
 
 
-@pytest.mark.parametrize("dies_at", [None, 2])
+@pytest.mark.parametrize("dies_at", [None, pytest.param(2, marks=pytest.mark.nightly)])
 def test_a_lost_journal_is_made_up_for_by_the_tags_on_aws(
     dies_at: int | None,
     account: Account,
