@@ -22,6 +22,7 @@ from chaosgrade.probes.backoff_families import JITTERED, Gaps
 from chaosgrade.probes.backoff_inference import CERTAIN, Explanation, explain
 from chaosgrade.probes.retry_herd import amplification, peak_to_mean, recovery, since_failure
 from chaosgrade.probes.retry_limits import Survival, limits, retry_after, to_come
+from chaosgrade.probes.standstill import stood_still
 from chaosgrade.retries import INCONCLUSIVE, RetryBehaviour, RetryTrace
 from chaosgrade.session import aws_of, reported
 
@@ -135,6 +136,8 @@ def _why_not(
             "all attempts of a request have the very same time: the clock of the record is too "
             "coarse, or lines are there several times",
         )
+    if standstill := stood_still(requests, usable):
+        return INCONCLUSIVE, (standstill,)
     return "", ()
 
 

@@ -147,6 +147,21 @@ def test_waits_as_long_as_the_jitter_leave_doubts() -> None:
     assert "less busy" in " ".join(behaviour.reasons)
 
 
+def test_clients_whose_machine_stood_still_are_observed_again() -> None:
+    """All that was due meanwhile comes at once, and looks like gaps of other lengths."""
+    base = arrivals(Client("additive-jitter", jitter_s=1.0), 30)
+    middle = float(np.median(base.time))
+    time = base.time.copy()
+    for client in np.unique(base.client):
+        rows = np.flatnonzero(base.client == client)
+        missed = rows[(time[rows] >= middle) & (time[rows] < middle + 2.0)][:1]
+        if len(missed):
+            time[rows[rows >= missed[0]]] += middle + 2.0 - time[missed[0]]
+    behaviour = observe(replace(base, time=time, ended=np.full(len(time), np.nan))).behaviour
+    assert behaviour.family == "inconclusive", behaviour
+    assert "stands still" in behaviour.reasons[0]
+
+
 def test_parameters_drawn_at_random_are_recognised() -> None:
     """The confusion matrix of `make classifier` in small."""
     told = answers(trials(100, 1, seed=4711), 1, Console(quiet=True))
