@@ -53,14 +53,14 @@ def zones(stage: Stage, id_: str) -> tuple[str, str]:
 
 
 def create(stage: Stage, id_: str, **changes: Any) -> dict[str, Any]:
-    stage.client("rds").create_db_instance(
+    made = stage.client("rds").create_db_instance(
         **{
             "DBInstanceIdentifier": id_, "DBInstanceClass": "db.t4g.micro", "Engine": "postgres",
             "AllocatedStorage": 20, "MasterUsername": "shop", "DBName": "shop",
             "MasterUserPassword": "only-on-the-stage", "DBSubnetGroupName": "shop", **changes,
         }
     )  # fmt: skip
-    assert described(stage, id_)["DBInstanceStatus"] == "creating"
+    assert made["DBInstance"]["DBInstanceStatus"] == "creating"
     return available(stage, id_)
 
 
