@@ -23,12 +23,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[[str], tuple[int, str, str]]:
-    """Runs `chaosgrade` with arguments in this process, in an empty folder and without AWS's
-    variables: exit code, output, errors."""
+    """Runs `chaosgrade` with arguments in this process as in one of its own, in an empty folder and
+    without AWS's variables: exit code, output, errors."""
+    from chaosgrade import session
     from chaosgrade.cli import main
 
     def run(arguments: str) -> tuple[int, str, str]:
         monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(session, "_connected", {})  # what other tests were connected to
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             monkeypatch.delenv(name)
         monkeypatch.setattr(sys, "argv", ["chaosgrade", *arguments.split()])
