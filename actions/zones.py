@@ -2,13 +2,13 @@
 
 import logging
 from collections.abc import Sequence
-from itertools import batched
 from typing import Any
 
 from chaoslib.types import Configuration, Secrets
 
 from chaosgrade.actions.subnets import Subnet, cut_off, told
 from chaosgrade.aws import Call
+from chaosgrade.changes.filtering import filtered
 from chaosgrade.changes.group_processes import SuspendedProcesses
 from chaosgrade.changes.instance import STOPPED, InstanceState
 from chaosgrade.changes.model import Change
@@ -18,8 +18,6 @@ from chaosgrade.session import Session, activity
 __all__ = ["black_hole_zone", "power_off_zone"]
 
 logger = logging.getLogger("chaostoolkit")
-
-_SUBNETS_OF_A_FILTER = 200
 
 
 def black_hole_zone(
@@ -134,20 +132,18 @@ def _stops(
 ) -> tuple[list[Change], list[dict[str, Any]]]:
     """Stop the running instances of the subnets; and those that cannot be stopped."""
     stops, spared = [], []
-    for some in batched((subnet.id for subnet in subnets), _SUBNETS_OF_A_FILTER):
-        filters = [
-            {"Name": "subnet-id", "Values": list(some)},
-            {"Name": "instance-state-name", "Values": ["running"]},
-        ]
-        call = Call("ec2", "DescribeInstances", {"Filters": filters, "MaxResults": 1000})
-        for reservation in session.aws.pages(call, "Reservations"):
-            for instance in reservation["Instances"]:
-                id_, zone = instance["InstanceId"], instance["Placement"]["AvailabilityZone"]
-                if reason := _unstoppable(instance):
-                    logger.warning("%s is cut off but not stopped: %s", id_, reason)
-                    spared.append(told(None, id_, zone, f"not stopped: {reason}", False, reason))
-                else:
-                    stops.append(Change(InstanceState(id_, zone), STOPPED))
+    ids = (subnet.id for subnet in subnets)
+    running = [{"Name": "instance-state-name", "Values": ["running"]}]
+    for reservation in filtered(
+        session.aws, "DescribeInstances", "Reservations", "subnet-id", ids, running
+    ):
+        for instance in reservation["Instances"]:
+            id_, zone = instance["InstanceId"], instance["Placement"]["AvailabilityZone"]
+            if reason := _unstoppable(instance):
+                logger.warning("%s is cut off but not stopped: %s", id_, reason)
+                spared.append(told(None, id_, zone, f"not stopped: {reason}", False, reason))
+            else:
+                stops.append(Change(InstanceState(id_, zone), STOPPED))
     return stops, spared
 
 

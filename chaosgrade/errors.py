@@ -29,6 +29,11 @@ class ChaosgradeError(Exception):
         super().__init__(conceal(message))
 
 
+def in_words(error: Exception) -> str:
+    """An error in one line; one that nobody has foreseen with its name."""
+    return str(error) if isinstance(error, ChaosgradeError) else f"{type(error).__name__}: {error}"
+
+
 class UsageError(ChaosgradeError):
     """A value that somebody wrote is wrong: a name, a file, an option."""
 

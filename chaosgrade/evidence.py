@@ -41,7 +41,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -109,6 +109,11 @@ class EvidenceLog:
         for listener in self._listeners:
             listener(record)
         return record
+
+    def tell(self, kind: str, **data: Json) -> None:
+        """Write one record if that is possible: what no undo and no end may fail for."""
+        with suppress(EvidenceError):
+            self.append(kind, at=None, **data)
 
     def on_append(self, listener: Callable[[Record], None]) -> None:
         """Hand each record to `listener` once it is written, in the thread that wrote it."""

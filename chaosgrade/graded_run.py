@@ -16,14 +16,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from chaoslib.exceptions import ActivityFailed, InterruptExecution
+from chaoslib.exceptions import InterruptExecution
 
 from chaosgrade import session
 from chaosgrade.changes.engine import EFFECT_TIMEOUT_S
 from chaosgrade.changes.journal import State
 from chaosgrade.changing import Changing
 from chaosgrade.clock import Clock
-from chaosgrade.errors import ChaosgradeError, Exit, UsageError
+from chaosgrade.errors import ChaosgradeError, Exit, UsageError, in_words
 from chaosgrade.evidence import EvidenceError, EvidenceLog
 from chaosgrade.policies.objectives import Extension, parse_extension
 from chaosgrade.policies.safety import load_safety
@@ -206,17 +206,12 @@ class GradedRun:
     def activity_failed(self, name: str, reason: str) -> None:
         """Record that Chaos Toolkit could not carry out an activity of the method."""
         if not self.stop.requested:  # what was interrupted has failed by that
-            self.problem("activity", ActivityFailed(f"{name} failed: {reason}"))
+            self._problem("activity", f"{name} failed: {reason}")
 
     def problem(self, source: str, error: Exception) -> None:
         """Record that something which should have worked did not."""
-        ours = isinstance(error, ChaosgradeError | ActivityFailed)
-        self._tell(
-            "problem",
-            source=source,
-            detail=str(error) if ours else f"{type(error).__name__}: {error}",
-            exit_code=int(getattr(error, "exit_code", Exit.INCONCLUSIVE)),
-        )
+        code = error.exit_code if isinstance(error, ChaosgradeError) else Exit.INCONCLUSIVE
+        self._problem(source, in_words(error), code)
 
     def finish(self, status: str) -> bool:
         """Stop observing, undo, close the evidence; whether everything is as it was.
@@ -242,7 +237,7 @@ class GradedRun:
                 self.problem("observers", error)
         if self.stop.requested:
             status = "halted"
-        self._tell("run.end", status=status, undone=clean, reason=self.stop.reason)
+        self.evidence.tell("run.end", status=status, undone=clean, reason=self.stop.reason)
         with contextlib.suppress(EvidenceError):
             self.evidence.close()
         if self._changing is not None:
@@ -254,7 +249,7 @@ class GradedRun:
         after_s = self._extension.after_s if self._changing is not None else 0.0
         if not after_s or self.stop.requested:
             return
-        self._tell("aftermath.start", after_s=after_s)
+        self.evidence.tell("aftermath.start", after_s=after_s)
         with contextlib.suppress(InterruptExecution):  # somebody does not want to wait
             self.stop.wait(after_s / self._environment.time_scale)
 
@@ -263,17 +258,15 @@ class GradedRun:
         if self._changing is None:
             return True
         try:
-            self._tell("undo.start")
+            self.evidence.tell("undo.start")
             results = self._changing.engine.undo()
             return all(result.state != State.UNREVERTED for result in results)
         except Exception as error:  # the journal, the disk: whatever it is, nothing is certain
             self.problem("undo", error)
             return False
 
-    def _tell(self, kind: str, **data: Any) -> None:
-        """Record what no undo and no end may fail for."""
-        with contextlib.suppress(EvidenceError):
-            self.evidence.append(kind, **data)
+    def _problem(self, source: str, detail: str, code: Exit = Exit.INCONCLUSIVE) -> None:
+        self.evidence.tell("problem", source=source, detail=detail, exit_code=int(code))
 
 
 def _slug(title: str) -> str:

@@ -8,7 +8,6 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -19,7 +18,7 @@ from chaosgrade.plan import Plan, PlannedChange, only_reads
 from chaosgrade.policies.grading import load_grading
 from chaosgrade.policies.objectives import Objective, format_value, parse_extension
 from chaosgrade.policies.safety import Profile
-from chaosgrade.report.wording import environment_label
+from chaosgrade.report.wording import environment_label, when
 from chaosgrade.score import Score
 from chaosgrade.verdict import TrialVerdict
 
@@ -90,7 +89,7 @@ def content(
         "description": str(document.get("description", "")),
         "pattern": extension.pattern,
         "pillar": extension.pillar,
-        "drawn_up": _when(at),
+        "drawn_up": when(at),
         "seed": plan.seed,
         "environment": {"kind": where.kind, "account": where.account, "region": where.region},
         "lasting": place.lasting,
@@ -270,7 +269,7 @@ def _expected(last: LastRun) -> Content:
     return {
         "run": trial.run,
         "folder": last.folder,
-        "date": _when(trial.started),
+        "date": when(trial.started),
         "place": environment_label(trial.environment) if trial.environment else "nowhere",
         "verdict": trial.verdict,
         "grade": last.score.grade,
@@ -286,10 +285,6 @@ def _expected(last: LastRun) -> Content:
             for one in trial.objectives
         ],
     }
-
-
-def _when(unix_s: float) -> str:
-    return f"{datetime.fromtimestamp(unix_s, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _duration(seconds: float) -> str:

@@ -240,9 +240,8 @@ def _fresh(
     trials: Sequence[TrialVerdict], grading: Grading, now: float
 ) -> tuple[list[TrialVerdict], tuple[str, ...]]:
     limit = now - grading.expiry_days * 86_400
-    fresh = [trial for trial in trials if trial.started >= limit]
-    old = {t.experiment for t in trials if t.started < limit}
-    return fresh, tuple(sorted(old - {t.experiment for t in fresh}))
+    fresh = [trial for trial in trials if trial.started is None or trial.started >= limit]
+    return fresh, tuple(sorted({t.experiment for t in trials} - {t.experiment for t in fresh}))
 
 
 def _experiments(trials: Sequence[TrialVerdict], grading: Grading) -> Iterable[ExperimentScore]:

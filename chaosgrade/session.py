@@ -10,7 +10,7 @@ import random
 import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +23,7 @@ from chaosgrade.changes.undo import Undone
 from chaosgrade.changing import Changing
 from chaosgrade.clock import Clock
 from chaosgrade.errors import ChaosgradeError
-from chaosgrade.evidence import EvidenceError, EvidenceLog
+from chaosgrade.evidence import EvidenceLog
 from chaosgrade.policies.safety import load_safety
 from chaosgrade.stopping import StopRequest
 
@@ -133,10 +133,9 @@ def reported() -> Iterator[Session | None]:
         if session is not None:
             session.stop.check()  # what was interrupted has failed by that, and is no problem
         if session is not None and session.evidence is not None:
-            with suppress(EvidenceError):  # the run ends all the same
-                session.evidence.append(
-                    "problem", source="activity", detail=str(error), exit_code=int(error.exit_code)
-                )
+            session.evidence.tell(  # the run ends all the same
+                "problem", source="activity", detail=str(error), exit_code=int(error.exit_code)
+            )
             raise InterruptExecution(str(error)) from error
         raise ActivityFailed(str(error)) from error
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from chaosgrade.aws import Aws, Call
-from chaosgrade.errors import AwsError, ChaosgradeError, Refused
+from chaosgrade.errors import AwsError, Refused, in_words
 from chaosgrade.policies.safety import (
     AlarmCondition,
     ErrorBudgetCondition,
@@ -68,7 +68,7 @@ class StopConditions:
             try:
                 breach = self._breach(condition, starting=True)
             except Exception as error:  # whatever it is, harm would not be seen
-                raise Refused(f"stop condition: {condition.text}: {_told(error)}") from None
+                raise Refused(f"stop condition: {condition.text}: {in_words(error)}") from None
             if breach:
                 raise Refused(
                     f"stop condition: {condition.text}: {breach}: no fault before it ends"
@@ -102,7 +102,7 @@ class StopConditions:
                     blind[condition] = 0
                 except Exception as error:  # one that ended this thread would end the watch
                     blind[condition] += 1
-                    breach = _told(error) if blind[condition] >= _BLIND_LOOKS else ""
+                    breach = in_words(error) if blind[condition] >= _BLIND_LOOKS else ""
                 if breach and not self._closed.is_set():
                     stop.request(f"stop condition: {condition.text}: {breach}")
                     return
@@ -149,11 +149,6 @@ class StopConditions:
             if condition.below is not None and sample < condition.below:
                 return f"is {sample:g}"
         return ""
-
-
-def _told(error: Exception) -> str:
-    """An error in words; one that nobody expected with its name."""
-    return str(error) if isinstance(error, ChaosgradeError) else f"{type(error).__name__}: {error}"
 
 
 def _asked(condition: PrometheusCondition) -> dict[str, Any]:

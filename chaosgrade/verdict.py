@@ -5,7 +5,6 @@ concluded from a trial in which the system was ill before the fault, the fault i
 bitten, or something that should have worked did not.
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -79,7 +78,7 @@ class TrialVerdict:
     """Everything that one trial has shown.
 
     Args:
-        started: Unix seconds; infinite when nothing was recorded, which does not make it old.
+        started: Unix seconds; None when nothing was recorded, which does not make it old.
         verdict: the worst of its objectives.
         invalid: why nothing can be concluded; empty for a valid trial.
         measurements: every figure of `METRICS`, whether an objective asks for it or not.
@@ -97,7 +96,7 @@ class TrialVerdict:
     seed: int
     window_s: float
     environment: Mapping[str, Any]
-    started: float
+    started: float | None
     verdict: str
     invalid: tuple[str, ...]
     objectives: tuple[ObjectiveVerdict, ...]
@@ -146,7 +145,7 @@ def judge(records: Sequence[Record]) -> TrialVerdict:
         seed=int(start.get("seed", 0)),
         window_s=window_s,
         environment=start.get("environment", {}),
-        started=records[0].at if records else math.inf,
+        started=records[0].at if records else None,
         verdict=worst(o.verdict for o in objectives),
         invalid=invalid,
         objectives=objectives,

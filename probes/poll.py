@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from chaosgrade.errors import ChaosgradeError, Exit
+from chaosgrade.errors import Exit, in_words
 from chaosgrade.session import Session
 
 INTERVAL_S = 0.2
@@ -61,16 +61,14 @@ class Poll:
         failures = 0
         while not self._stop.wait(self._interval_s):
             try:
-                seen = self._look()
+                self._record(self._look())
             except Exception as error:  # a thread that ended by it would have seen no change
                 failures += 1
                 if failures == _TOLERATED_FAILURES:
-                    name = "" if isinstance(error, ChaosgradeError) else f"{type(error).__name__}: "
-                    self._problem(f"{failures} looks in a row failed: {name}{error}")
+                    self._problem(f"{failures} looks in a row failed: {in_words(error)}")
             else:
                 failures = 0
                 self._note_gap()
-                self._record(seen)
 
     def _note_gap(self) -> None:
         now = self._clock.now()
@@ -79,7 +77,7 @@ class Poll:
             self._problem(f"it saw nothing for {gap_s:.1f} s")
 
     def _problem(self, detail: str) -> None:
-        self._evidence.append(
+        self._evidence.tell(
             "problem", source=self._kind, detail=detail, exit_code=int(Exit.INCONCLUSIVE)
         )
 

@@ -35,13 +35,11 @@ def stood_still(requests: Requests, usable: Flags) -> str | None:
             came, (start, start + _BURST_S, start + _SILENCE_S), side="left"
         )
         burst = rows[first:last]
-        if 2 * (last - first) < soon - first or len(burst) == 0:
+        if len(np.unique(arrivals.client[burst])) < _FEWEST or 2 * len(burst) < soon - first:
             continue
-        began = arrivals.time[burst] - requests.gap[burst]
-        if len(np.unique(arrivals.client[burst])) < _FEWEST or np.ptp(began) < _SPREAD_S:
-            continue
-        late += len(burst)
-        longest_s = max(longest_s, float(start - every[index]))
+        if np.ptp(arrivals.time[burst] - requests.gap[burst]) >= _SPREAD_S:
+            late += len(burst)
+            longest_s = max(longest_s, float(start - every[index]))
     if late < _SHARE * len(rows):
         return None
     return (

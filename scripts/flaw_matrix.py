@@ -52,12 +52,19 @@ def verdict(cell: dict[str, Any], seed: int, fabric: str, folder: str) -> tuple[
     if not done.stdout:
         raise SystemExit(f"{cell['experiment']} on {cell['specimen']}: {done.stderr.strip()}")
     found = json.loads(done.stdout)["experiments"][0]
-    short = [
-        f"{each['metric']} {each['measured']}, not {each['target']}"
-        for each in found["objectives"]
-        if each["verdict"] != "passed"
+    return found["verdict"], "; ".join(shortcomings(found))
+
+
+def shortcomings(experiment: dict[str, Any]) -> list[str]:
+    """Why an experiment of a `score.json` did not pass: what made it invalid, what did not hold."""
+    return [
+        *experiment["invalid"],
+        *(
+            f"{each['metric']} {each['measured']}, not {each['target']}"
+            for each in experiment["objectives"]
+            if each["verdict"] != "passed"
+        ),
     ]
-    return found["verdict"], "; ".join([*map(str, found["invalid"]), *short])
 
 
 def main() -> int:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from chaosgrade.experiment import suite
+from scripts.flaw_matrix import shortcomings
 from tests.commands import run, short_hang, start
 from tests.stage.conftest import running_stage
 
@@ -18,18 +19,9 @@ def verdicts(score: dict[str, Any]) -> dict[str, str]:
 
 
 def not_passed(score: dict[str, Any]) -> dict[str, list[str]]:
-    """By experiment that did not pass, why: what made it invalid, and each objective not met."""
+    """By experiment that did not pass, why."""
     return {
-        e["experiment"]: [
-            *e["invalid"],
-            *(
-                f"{o['metric']} {o['verdict']}: {o['measured']}, not {o['target']}"
-                for o in e["objectives"]
-                if o["verdict"] != "passed"
-            ),
-        ]
-        for e in score["experiments"]
-        if e["verdict"] != "passed"
+        e["experiment"]: shortcomings(e) for e in score["experiments"] if e["verdict"] != "passed"
     }
 
 

@@ -1,10 +1,10 @@
 """Observers that look at intervals: what they miss is told, and is no "nothing changed"."""
 
 import random
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -25,15 +25,21 @@ def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session
         yield Session(FakeAws(), None, random.Random(1), clock, evidence)  # type: ignore[arg-type] # changes nothing
 
 
-def problems(session: Session) -> list[Record]:
+def problem_of(session: Session, look: Callable[[], dict[str, Any]], done: Event) -> Record:
+    """The one problem on record when somebody has looked until it is done."""
     assert session.evidence is not None
-    return [record for record in read(session.evidence.path) if record.kind == "problem"]
+    observer = Poll(session, "target_health", look)
+    observer.start()
+    assert done.wait(10)
+    observer.stop()
+    (found,) = (record for record in read(session.evidence.path) if record.kind == "problem")
+    return found
 
 
 def test_a_look_that_breaks_down_is_a_problem(session: Session) -> None:
     """An answer that nobody has foreseen: whoever stopped looking has not seen that all is well."""
     looks = 0
-    broken = threading.Event()
+    broken = Event()
 
     def look() -> dict[str, Any]:
         nonlocal looks
@@ -44,11 +50,7 @@ def test_a_look_that_breaks_down_is_a_problem(session: Session) -> None:
             raise KeyError("TargetHealthDescriptions")
         return {}
 
-    observer = Poll(session, "target_health", look)
-    observer.start()
-    assert broken.wait(10)
-    observer.stop()
-    (problem,) = problems(session)
+    problem = problem_of(session, look, broken)
     assert problem["source"] == "target_health"
     assert "KeyError: 'TargetHealthDescriptions'" in problem["detail"]
 
@@ -56,7 +58,7 @@ def test_a_look_that_breaks_down_is_a_problem(session: Session) -> None:
 def test_a_look_that_hangs_is_a_problem(session: Session) -> None:
     """While it hung nothing was seen, even if it answers in the end."""
     now = 0.0
-    seen_again = threading.Event()
+    seen_again = Event()
     looks = 0
 
     def look() -> dict[str, Any]:
@@ -69,9 +71,5 @@ def test_a_look_that_hangs_is_a_problem(session: Session) -> None:
         return {}
 
     slow = replace(session, clock=Clock(0.0, 0.0, ticks=lambda: now))
-    observer = Poll(slow, "target_health", look)
-    observer.start()
-    assert seen_again.wait(10)
-    observer.stop()
-    (problem,) = problems(session)
+    problem = problem_of(slow, look, seen_again)
     assert problem["detail"] == "it saw nothing for 40.0 s"

@@ -171,6 +171,13 @@ def test_nothing_conclusive_reports_all_the_same(tmp_path: Path) -> None:
     assert "Nothing was conclusive" in (tmp_path / "report.html").read_text()
 
 
+def test_a_trial_of_which_nothing_was_written_is_reported(tmp_path: Path) -> None:
+    """It has no time of day."""
+    trials = [*TRIALS, judge([])]
+    write_reports(tmp_path, grade(trials, load_grading(), now=lambda: START), trials)
+    assert "no time on record" in (tmp_path / "report.html").read_text()
+
+
 def test_text_that_no_document_may_hold_does_not_break_one(tmp_path: Path) -> None:
     """A library's error message may carry colours, zero bytes or half a character."""
     trials = [judge(trial(problem="bad \x1b[31m\x00 \ud800 ]]> end"))]

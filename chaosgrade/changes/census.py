@@ -10,11 +10,11 @@ from itertools import batched
 from typing import Any
 
 from chaosgrade.aws import Aws, Call
+from chaosgrade.changes.filtering import filtered
 from chaosgrade.changes.network_acl import tags_of
 
 GROUP_TAG = "aws:autoscaling:groupName"
 _TAGGED_AT_ONCE = 20
-_FILTER_VALUES = 200
 _GROUPS_AT_ONCE = 100
 
 type OptIn = tuple[str, str] | None
@@ -204,10 +204,8 @@ def _pages(aws: Aws, operation: str, key: str, filters: list[dict[str, Any]]) ->
 
 
 def _instances(aws: Aws, key: str, values: Iterable[str]) -> Iterator[dict[str, Any]]:
-    for some in batched(sorted(values), _FILTER_VALUES):
-        filters = [{"Name": key, "Values": list(some)}]
-        for reservation in _pages(aws, "DescribeInstances", "Reservations", filters):
-            yield from reservation["Instances"]
+    for one in filtered(aws, "DescribeInstances", "Reservations", key, sorted(values)):
+        yield from one["Instances"]
 
 
 def _groups(aws: Aws, parameters: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -19,7 +19,7 @@ from chaosgrade.changes.target_lock import TargetLock
 from chaosgrade.changes.undo import Undone, undo
 from chaosgrade.clock import Clock
 from chaosgrade.errors import AwsError, ChaosgradeError, Exit, Refused
-from chaosgrade.evidence import EvidenceError, EvidenceLog, Json
+from chaosgrade.evidence import EvidenceLog, Json
 from chaosgrade.machine import uptime_s
 from chaosgrade.stopping import StopRequest
 
@@ -336,8 +336,8 @@ class Engine:
 
     def _tell(self, kind: str, **data: object) -> None:
         """Record what happens on the way back: no undo fails for want of evidence."""
-        with contextlib.suppress(EvidenceError):
-            self._record(kind, **data)
+        if self._evidence is not None:
+            self._evidence.tell(kind, **data)  # type: ignore[arg-type]  # JSON by construction
 
     def _record(self, kind: str, **data: object) -> None:
         if self._evidence is not None:

@@ -2,17 +2,15 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import batched
 from typing import Any, ClassVar, Self
 
 from chaosgrade.aws import Aws, Call
+from chaosgrade.changes.filtering import filtered
 from chaosgrade.changes.model import Effect, Live, Reading, Resource
 from chaosgrade.evidence import Json
 
 RUNNING, STOPPED = "running", "stopped"
 
-_FILTER_VALUES = 200
-"""How many values one filter takes. Source: Amazon EC2 User Guide, "List and filter resources"."""
 
 _TOWARDS = {"pending": RUNNING, "running": RUNNING, "stopping": STOPPED, "stopped": STOPPED}
 _OVER = ("shutting-down", "terminated")
@@ -94,14 +92,8 @@ class TerminateInstance:
 
 def described(aws: Aws, ids: Iterable[str]) -> Iterator[dict[str, Any]]:
     """What EC2 tells of these instances; nothing of those that do not exist any more."""
-    for some in batched(dict.fromkeys(ids), _FILTER_VALUES):
-        call = Call(
-            "ec2",
-            "DescribeInstances",
-            {"Filters": [{"Name": "instance-id", "Values": list(some)}], "MaxResults": 1000},
-        )
-        for reservation in aws.pages(call, "Reservations"):
-            yield from reservation["Instances"]
+    for reservation in filtered(aws, "DescribeInstances", "Reservations", "instance-id", ids):
+        yield from reservation["Instances"]
 
 
 def existing(aws: Aws, ids: Iterable[str]) -> set[str]:

@@ -88,7 +88,7 @@ class State(enum.StrEnum):
 
 
 OUTSTANDING = (State.INTENDED, State.APPLIED, State.UNREVERTED)
-_OVER = (State.UNDONE, State.CONFLICT, State.VANISHED)
+_OVER = tuple(state for state in State if state not in OUTSTANDING)
 
 
 class JournalError(ChaosgradeError):

@@ -2,18 +2,16 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import batched
 from typing import ClassVar, Self
 
 from chaosgrade.aws import Aws, Call
+from chaosgrade.changes.filtering import filtered
 from chaosgrade.changes.instance import existing
 from chaosgrade.changes.model import Live, Reading, Resource
 from chaosgrade.errors import AwsError
 from chaosgrade.evidence import Json
 
 REGISTERED, DEREGISTERED = "registered", "deregistered"
-
-_FILTER_VALUES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +111,11 @@ def interfaces(aws: Aws, key: str, values: Iterable[str], vpc: str = "") -> dict
         key, values: the filter; "" among the values counts for nothing.
         vpc: only in this VPC.
     """
-    found: dict[str, str] = {}
-    for some in batched(dict.fromkeys(filter(None, values)), _FILTER_VALUES):
-        filters = [{"Name": key, "Values": list(some)}]
-        if vpc:
-            filters.append({"Name": "vpc-id", "Values": [vpc]})
-        call = Call("ec2", "DescribeNetworkInterfaces", {"Filters": filters, "MaxResults": 1000})
-        for interface in aws.pages(call, "NetworkInterfaces"):
-            for address in interface["PrivateIpAddresses"]:
-                found[address["PrivateIpAddress"]] = interface["NetworkInterfaceId"]
-    return found
+    also = [{"Name": "vpc-id", "Values": [vpc]}] if vpc else []
+    return {
+        address["PrivateIpAddress"]: interface["NetworkInterfaceId"]
+        for interface in filtered(
+            aws, "DescribeNetworkInterfaces", "NetworkInterfaces", key, filter(None, values), also
+        )
+        for address in interface["PrivateIpAddresses"]
+    }

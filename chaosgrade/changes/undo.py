@@ -15,7 +15,7 @@ from chaosgrade.changes import registry
 from chaosgrade.changes.journal import Entry, Journal, JournalError, State
 from chaosgrade.changes.model import Divisible, Live, Reading, Setting
 from chaosgrade.changes.reading import wait_until
-from chaosgrade.errors import AwsError, ChaosgradeError
+from chaosgrade.errors import AwsError, ChaosgradeError, in_words
 
 RESTORE_TIMEOUT_S = 180.0
 """How long AWS may take until a restored setting reads back, in AWS seconds."""
@@ -177,10 +177,8 @@ def _restore(
             assert isinstance(now, Live)  # noqa: S101 - only these are restored
             for call in setting.calls(entry.before, now):
                 aws.send(call)
-        except ChaosgradeError as error:
-            return str(error)
         except Exception as error:  # whatever it is, the change is not undone
-            return f"{type(error).__name__}: {error}"
+            return in_words(error)
         return ""
 
     with ThreadPoolExecutor(PARALLELISM) as pool:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from chaosgrade.breakdown import Breakdown, ZoneServed
@@ -57,7 +58,14 @@ def _trials(score: Score) -> str:
     return f"{number} trials of each experiment" if len(counts) > 1 else f"{number} trials"
 
 
-def _down(points: float, digits: int = 0) -> float:
+def when(unix_s: float | None) -> str:
+    """A moment as people write it."""
+    if unix_s is None:
+        return "no time on record"
+    return f"{datetime.fromtimestamp(unix_s, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def down(points: float, digits: int = 0) -> float:
     """Rounded down: what is written must not be a better grade than what was earned."""
     return math.floor(round(points * 10.0**digits, 9)) / 10.0**digits
 
@@ -69,8 +77,8 @@ def grade_lines(score: Score) -> list[str]:
         lines = [f"No grade: {why}"]
     else:
         lines = [
-            f"Score {_down(score.value, 1):.1f} of 100, {score.interval:.0%} interval "
-            f"{_down(score.low):.0f} to {-_down(-score.high):.0f} after {_trials(score)}"
+            f"Score {down(score.value, 1):.1f} of 100, {score.interval:.0%} interval "
+            f"{down(score.low):.0f} to {-down(-score.high):.0f} after {_trials(score)}"
         ]
         if score.grade is None:
             lines.append("No grade")
